@@ -1,0 +1,85 @@
+# Every command of the project: `make` lists them. What a target needs, it sets up.
+
+python := .venv/bin/python -m
+export PYTHON
+
+help:
+	@awk -f scripts/help.awk Makefile
+
+##@ Try it
+
+demo: ## The three jobs here, in about a minute; FULL=1 for the poster's sizes
+	@scripts/setup runtime
+	@.venv/bin/tritoncluster run all $(if $(filter-out 0,$(FULL)),,--demo)
+
+##@ Check it
+
+test: ## Every check below but the poster, also after one failed, and a summary
+	@MAKE='$(MAKE)' scripts/run-groups lint test-unit test-pages test-repository
+
+lint: setup ## Style, format, types, spelling, shell scripts, the lock
+	@$(python) pre_commit run --all-files
+
+test-unit: setup ## The jobs, the cluster, the command line
+	@$(python) pytest $(ARGS) workloads/tests
+
+test-pages: setup ## The report in a headless Chromium
+	@.ci/need-chromium
+	@$(python) pytest -m pages $(ARGS) tests
+
+test-repository: setup ## This file, the lock, set-up in fresh clones, the commands of README.md
+	@$(python) pytest -m 'not pages and not containers and not compose' $(ARGS) tests
+
+test-images: setup ## The images, on both platforms; builds them first. Not part of `test` yet
+	@PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m containers $(ARGS) tests
+
+test-compose: setup ## The cluster of compose.yaml, in containers. Not part of `test` yet
+	@.ci/need-chromium
+	@PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m compose $(ARGS) tests
+
+test-reproducible: engine ## Both images of the last commit, built twice without cache, are the same
+	@eval "$$(.ci/engine start)" && docker/reproducible
+
+poster: setup ## The poster's grid search at full size gives its figures; takes minutes
+	@$(python) pytest -m poster -o timeout=0 -o faulthandler_timeout=0 $(ARGS) workloads/tests
+
+##@ Containers
+
+engine: ## A Docker engine for both platforms: the one that is here, or Debian's
+	@eval "$$(.ci/engine start)" && docker/base/make
+
+engine-stop: ## Stop the engine that `make engine` started, and remove all it made
+	@.ci/engine stop
+
+images: engine ## Both images, for amd64 and arm64
+	@eval "$$(.ci/engine start)" && docker/bake cross
+
+##@ Measure it
+
+bench: $(patsubst benchmarks/%.py,bench-%,$(wildcard benchmarks/[!_]*.py)) ## All benchmarks
+
+bench-%: setup ## The one in benchmarks/NAME.py
+	@.venv/bin/python benchmarks/$*.py
+
+##@ Change it
+
+setup: ## All that development needs, in .venv; then .venv/bin/tritoncluster works
+	@scripts/setup development
+
+format: setup ## Format the code, and mend what ruff can mend
+	@$(python) ruff check --quiet --fix --exit-zero
+	@$(python) ruff format
+
+hooks: setup ## Let git run lint on each commit
+	@$(python) pre_commit install
+
+clean: ## Remove what these commands made, but for results/
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+##@ Options: PYTHON=/path/to/python, 3.11 or later, for .venv; ARGS='-k forest -x' for pytest
+
+# Benchmarks and tests take the whole machine: one at a time, whatever -j says.
+.NOTPARALLEL:
+.PHONY: help demo test lint test-unit test-pages test-repository test-images test-compose test-reproducible poster engine engine-stop images
+.PHONY: bench setup format hooks clean

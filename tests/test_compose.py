@@ -1,0 +1,89 @@
+"""`docker compose up`, from nothing, and what a user does next."""
+
+import json
+import os
+import re
+
+import pytest
+from compose_project import USER, Project, wait_for
+from containers import PROJECT
+
+# The first test waits for the engine, the base image and the images.
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
+
+
+def test_up_runs_the_demonstration_once_and_the_cluster_stays(project: Project) -> None:
+    def state() -> dict:
+        (workload,) = project.inspect("workload")
+        return workload["State"]
+
+    wait_for(lambda: state()["Status"] == "exited", 240, project.log)
+    assert state()["ExitCode"] == 0, project.log("workload")
+    (folder,) = project.results.iterdir()
+    for path in (folder / "result.json", folder / "report.html"):
+        assert path.stat().st_uid == (os.getuid() or USER)
+    runs = json.loads((folder / "result.json").read_text())
+    assert "asian-option" in json.dumps(runs)
+    log = project.log("workload")
+    for job in ("forest", "grid-search", "asian-option"):
+        assert f"{job}: " in log
+    assert project.is_healthy(scheduler=1, gateway=1, worker=2)
+
+
+def test_workers_take_what_their_containers_may_use(project: Project) -> None:
+    status, body = project.get("/json/identity.json")
+    assert status == 200, body
+    workers = json.loads(body)["workers"].values()
+    assert {worker["name"] for worker in workers} == set(project.names("worker"))
+    for worker in workers:
+        assert worker["nthreads"] == 1
+        assert 0.8 * 2**30 < worker["memory_limit"] < 2**30 - 75 * 2**20
+
+
+def test_the_doctor_finds_nothing(project: Project) -> None:
+    done = project.workload("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All is well." in done.stdout
+
+
+def test_a_script_from_the_mounted_folder(project: Project) -> None:
+    (project.scripts / "my.py").write_text(
+        "import sys\n"
+        "from distributed import Client\n"
+        "print(sum(Client().gather(Client().map(lambda x: x * x, range(int(sys.argv[1]))))))\n"
+        "open('written', 'w').close()\n"
+    )
+    done = project.workload("submit", "my.py", "10")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "285\n"
+    assert (project.scripts / "written").stat().st_uid == (os.getuid() or USER)
+
+
+def test_the_example_runs(project: Project) -> None:
+    mounted = f"{PROJECT}/examples:/work/scripts:ro"
+    done = project.compose("run", "--rm", "--no-deps", "-T", "--volume", mounted, "workload", "submit", "pi.py", "4")
+    assert done.stdout.startswith("3.14")
+
+
+def test_setup_changes_nothing_when_all_is_there(project: Project) -> None:
+    def secrets() -> str:
+        script = "sha256sum /secrets/*/* 2>/dev/null"
+        return project.compose("run", "--rm", "-T", "--entrypoint", "sh", "setup", "-c", script, check=False).stdout
+
+    before = secrets()
+    assert "/secrets/node/tls.crt" in before
+    assert "renewed" not in project.compose("run", "--rm", "-T", "setup", "prepare").stdout
+    assert secrets() == before
+
+
+def test_every_setting_is_listed_with_its_default() -> None:
+    used: dict[str, set[str]] = {}
+    for file in [PROJECT / "compose.yaml", *(PROJECT / "docker").glob("*.compose.yaml")]:
+        for name, default in re.findall(r"\$\{(\w+):-([^}]*)\}", file.read_text()):
+            used.setdefault(name, set()).add(default)
+        assert not re.findall(r"\$\{\w+\}|\$\w", file.read_text()), file
+    lines = (PROJECT / ".env.example").read_text().splitlines()
+    listed = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert used.keys() == listed.keys()
+    for name, defaults in used.items():
+        assert {default.replace("../", "./") for default in defaults} == {listed[name]}, name

@@ -1,0 +1,90 @@
+"""Dashboard and metrics, through the gateway."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from browser import Browser, chromium
+from compose_project import Project, finish, wait_for
+
+# The first test waits for the engine, the base image and the images.
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as window:
+        # What a person does who clicks the warning away: the certificate is its own authority.
+        window.driver.execute_cdp_cmd("Security.setIgnoreCertificateErrors", {"ignore": True})
+        yield window
+
+
+def test_nothing_without_the_password(project: Project) -> None:
+    paths = ["/", "/status", "/metrics", "/health", "/json/identity.json"]
+    for path in [*paths, *(f"/workers/{name}/metrics" for name in project.names("worker"))]:
+        assert project.get(path, password=None)[0] == 401
+        assert project.get(path, password="wrong")[0] == 401
+
+
+def test_the_password_stays(project: Project) -> None:
+    assert re.fullmatch(r"[a-z2-9]{20}", project.password())
+    project.compose("run", "--rm", "-T", "setup", "prepare")
+    assert project.get("/status")[0] == 200
+
+
+def test_all_pages_of_the_scheduler(project: Project) -> None:
+    status, body = project.get("/sitemap.json")
+    assert status == 200
+    paths = [path for path in json.loads(body)["paths"] if "(" not in path and "{" not in path]
+    assert {"/status", "/workers", "/tasks", "/graph", "/system", "/profile"} <= set(paths)
+    # One that streams, and one that hands over to other programs.
+    answers = {path: project.get(path)[0] for path in paths if "eventstream" not in path and "proxy" not in path}
+    assert {path: status for path, status in answers.items() if status != 200} == {}
+
+
+def test_metrics(project: Project) -> None:
+    status, body = project.get("/metrics")
+    assert status == 200
+    assert re.search(r'^dask_scheduler_workers\{state="idle"\} 2', body, re.MULTILINE), body
+    for name in project.names("worker"):
+        status, body = project.get(f"/workers/{name}/metrics")
+        assert status == 200
+        assert "dask_worker_tasks" in body
+        assert project.get(f"/workers/{name}/health")[0] == 404
+
+
+#: Every column of every table and plot of the page that has this name.
+COLUMNS = """
+const found = [];
+for (const document of Bokeh.documents)
+  for (const model of document._all_models.values())
+    if (model.data !== undefined) {
+      const column = model.data instanceof Map ? model.data.get(arguments[0]) : model.data[arguments[0]];
+      if (column !== undefined)
+        found.push(Array.from(column));
+    }
+return found;
+"""
+
+
+def test_the_workers_in_a_browser(project: Project, browser: Browser) -> None:
+    address = project.dashboard.replace("https://", f"https://dask:{project.password()}@")
+    browser.driver.get(f"{address}/workers")
+    browser.wait_for("return window.Bokeh !== undefined && Bokeh.documents.length > 0")
+
+    def column(name: str) -> set[str]:
+        return {str(value) for values in browser.run(COLUMNS, name) for value in values}
+
+    wait_for(lambda: set(project.names("worker")) <= column("name"), 30, lambda: str(column("name")))
+    # The page moves without being loaded again: its websocket passes the gateway.
+    before = column("memory")
+    process = project.start_workload("run", "forest", "--trees", "300", "--output", "results/moving")
+    wait_for(lambda: column("memory") != before, 30, "the table stands still")
+    assert finish(process).returncode == 0
+
+
+def test_a_browser_without_the_password_sees_nothing(project: Project, browser: Browser) -> None:
+    browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    browser.driver.get(project.dashboard.replace("localhost", "127.0.0.1") + "/status")
+    assert "Bokeh" not in browser.driver.page_source

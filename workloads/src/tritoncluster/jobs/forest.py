@@ -1,0 +1,138 @@
+"""A random forest on the handwritten digits: many short fits of equal length."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from distributed import Client
+from joblib import parallel_config
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import confusion_matrix
+from sklearn.model_selection import train_test_split
+from sklearn.tree import DecisionTreeClassifier
+
+from tritoncluster.errors import JobStoppedError
+from tritoncluster.joblib_backend import ClusterBackend
+from tritoncluster.jobs import Progress, silent
+from tritoncluster.jobs.parameters import check_limits, parameter
+from tritoncluster.tasks import gather
+
+#: Batches for each thread of the cluster: enough for a fast thread to take more of them.
+BATCHES_PER_THREAD = 16
+#: No batch is larger, so that progress shows and what is lost with a worker costs little.
+MAX_TREES_PER_BATCH = 250
+
+
+@dataclass(frozen=True)
+class ForestResult:
+    """What the forest makes of the test set.
+
+    Parameters
+    ----------
+    votes
+        The class that each tree gives each test sample, shape (trees, samples).
+    truth
+        The samples' classes, shape (samples,).
+    """
+
+    votes: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+
+    def predict(self, trees: int | None = None) -> NDArray[np.intp]:
+        """Give the majority of the first `trees` trees for each sample, shape (samples,).
+
+        scikit-learn averages the trees' probabilities. Fully grown trees have pure leaves, so the average of their
+        probabilities is their share of the votes; the smaller class wins a tie in both.
+        """
+        counts = np.stack([(self.votes[:trees] == label).sum(axis=0) for label in range(self.truth.max() + 1)])
+        return counts.argmax(axis=0)
+
+    @property
+    def test_accuracy(self) -> float:
+        """The share of test samples that the whole forest gets right."""
+        return float((self.predict() == self.truth).mean())
+
+    def accuracy_over_trees(self, points: int = 60) -> tuple[list[int], list[float]]:
+        """Give numbers of trees, spread evenly on a logarithmic scale, and the accuracy of the first so many."""
+        sizes = np.unique(np.geomspace(1, len(self.votes), points).astype(int)).tolist()
+        return sizes, [float((self.predict(size) == self.truth).mean()) for size in sizes]
+
+    def confusion(self) -> NDArray[np.int64]:
+        """Count test samples by class (rows) and prediction (columns)."""
+        return np.asarray(confusion_matrix(self.truth, self.predict()))
+
+    @property
+    def headline(self) -> str:
+        """The most important of it in one sentence."""
+        return f"{len(self.votes):,} trees get {self.test_accuracy:.2%} of the test digits right"
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the job's fields of `result.json`."""
+        return {"trees": len(self.votes), "test_accuracy": self.test_accuracy}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forest:
+    """Fit a random forest on handwritten digits and test it on a quarter of them."""
+
+    name: ClassVar[str] = "forest"
+
+    trees: int = parameter(8000, minimum=1, demo=3000, help="Trees in the forest.")
+    seed: int = parameter(0, minimum=0, help="Seed of the split and of the trees.")
+
+    def check(self) -> None:
+        """Raise InputError for parameters outside their limits."""
+        check_limits(self)
+
+    def data(self) -> list[NDArray[Any]]:
+        """Give training and test samples, shape (samples, 64), then their classes, shape (samples,)."""
+        digits = load_digits()
+        return list(train_test_split(digits.data, digits.target, test_size=0.25, random_state=self.seed))
+
+    def estimator(self) -> RandomForestClassifier:
+        """Give the unfitted forest."""
+        return RandomForestClassifier(n_estimators=self.trees, random_state=self.seed)
+
+    def run(self, client: Client, progress: Progress = silent) -> ForestResult:
+        """Fit on the cluster through joblib, then let the trees vote on the workers that grew them."""
+        train, test, train_classes, test_classes = self.data()
+        truth = test_classes.astype(np.uint8)
+        threads = sum(client.nthreads().values()) or 1
+        batch_size = min(MAX_TREES_PER_BATCH, max(1, self.trees // (threads * BATCHES_PER_THREAD)))
+        grown = 0
+
+        def finished(trees: int) -> None:
+            nonlocal grown
+            grown += trees
+            progress("trees", grown, self.trees)
+
+        backend = ClusterBackend(client, batch_size=batch_size, on_finished=finished)
+        try:
+            with parallel_config(backend):
+                forest = self.estimator().fit(train, train_classes)
+            voting = client.map(vote, backend.futures, samples=backend.share(test), classes=forest.classes_)
+            return ForestResult(np.concatenate(gather(client, voting)), truth)
+        except (KeyboardInterrupt, Exception) as error:
+            trees = [tree for batch in backend.results if batch for tree in batch]
+            votes = vote(trees, test, np.unique(train_classes)) if trees else None
+            raise JobStoppedError(None if votes is None else ForestResult(votes, truth)) from error
+        finally:
+            backend.release()
+
+    def run_with_joblib(self) -> float:
+        """Fit and test as scikit-learn does it."""
+        train, test, train_classes, test_classes = self.data()
+        return float(self.estimator().fit(train, train_classes).score(test, test_classes))
+
+    def posters_ways(self, client: Client) -> list[Any]:  # noqa: ARG002
+        """Give none: the poster's way is joblib's Dask backend."""
+        return []
+
+
+def vote(trees: list[DecisionTreeClassifier], samples: NDArray[np.float64], classes: NDArray[Any]) -> NDArray[np.uint8]:
+    """Let each tree classify each sample, shape (trees, samples); runs on a worker."""
+    # What trees take is single precision, and a forest's trees know classes by their index.
+    samples = samples.astype(np.float32)
+    return np.stack([classes[tree.predict(samples, check_input=False).astype(int)] for tree in trees]).astype(np.uint8)

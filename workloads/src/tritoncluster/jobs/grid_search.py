@@ -1,0 +1,170 @@
+"""A grid search over support vector classifiers: fits of very unequal length."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from distributed import Client
+from joblib import parallel_config
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.model_selection import GridSearchCV, ParameterGrid
+from sklearn.svm import SVC
+
+from tritoncluster.errors import InputError, JobStoppedError
+from tritoncluster.joblib_backend import ClusterBackend
+from tritoncluster.jobs import Progress, silent
+from tritoncluster.jobs.grid_file import POSTER_GRID, read_grid
+from tritoncluster.jobs.parameters import check_limits, parameter
+from tritoncluster.tasks import completed, gather
+
+#: Samples whose classes one task predicts: about a second of work on a Raspberry Pi at the poster's size.
+ROWS_PER_TASK = 500
+
+
+@dataclass(frozen=True)
+class GridSearchResult:
+    """What the search found.
+
+    Parameters
+    ----------
+    cv_results
+        One row a candidate that has been fitted on every fold, with scikit-learn's columns.
+    score
+        Accuracy on all samples of the best candidate, fitted on all of them; None when the search was stopped before.
+    predict_head
+        That model's classes for the first five samples.
+    """
+
+    cv_results: pd.DataFrame
+    score: float | None = None
+    predict_head: list[int] | None = None
+
+    @property
+    def best(self) -> pd.Series:
+        """The first of the candidates with the highest mean score."""
+        return self.cv_results.iloc[int(np.nanargmax(self.cv_results["mean_test_score"].to_numpy()))]
+
+    @property
+    def headline(self) -> str:
+        """The most important of it in one sentence."""
+        best = ", ".join(f"{name}={value}" for name, value in self.best["params"].items())
+        text = f"best of {len(self.cv_results)} candidates is {best} with a mean score of "
+        return f"{text}{self.best['mean_test_score']:.4f}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the job's fields of `result.json`."""
+        return {
+            "score": self.score,
+            "predict_head": self.predict_head,
+            "best_params": self.best["params"],
+            "best_score": float(self.best["mean_test_score"]),
+            "cv_results": self.cv_results.to_dict(orient="list"),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridSearch:
+    """Search a grid of support vector classifiers for the best one by cross-validation."""
+
+    name: ClassVar[str] = "grid-search"
+
+    samples: int = parameter(20_000, minimum=10, demo=2_000, help="Samples to classify.")
+    cv: int = parameter(3, minimum=2, help="Folds of the cross-validation.")
+    grid: str | None = parameter(
+        None,
+        help="YAML or JSON file with a list of values for each parameter of SVC; the poster's 48 candidates if none.",
+    )
+
+    def check(self) -> None:
+        """Raise InputError for a grid, or a number of folds, that can't be fitted."""
+        check_limits(self)
+        _ = self.candidates
+        smallest = np.bincount(self.data[1]).min()
+        if self.cv > smallest:
+            raise InputError(f"--cv must be at most {smallest}, the samples in the smaller class, not {self.cv}")
+
+    @cached_property
+    def candidates(self) -> dict[str, list[Any]]:
+        """The values to try, by parameter."""
+        return POSTER_GRID if self.grid is None else read_grid(Path(self.grid))
+
+    @cached_property
+    def data(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Samples, shape (samples, 20), and their classes, shape (samples,)."""
+        features, classes = make_classification(n_samples=self.samples, random_state=0)
+        return features, classes
+
+    def estimator(self) -> GridSearchCV:
+        """Give the search, which leaves the final fit to its caller."""
+        model = SVC(gamma="auto", random_state=0)
+        return GridSearchCV(model, self.candidates, cv=self.cv, refit=False)
+
+    def run(self, client: Client, progress: Progress = silent) -> GridSearchResult:
+        """Fit all candidates on the cluster through joblib, then the best one on all samples, and score that."""
+        features, classes = self.data
+        fits = len(ParameterGrid(self.candidates)) * self.cv
+        search = self.estimator()
+        finished = 0
+
+        def on_finished(calls: int) -> None:
+            nonlocal finished
+            finished += calls
+            progress("fits", finished, fits)
+
+        backend = ClusterBackend(client, on_finished=on_finished)
+        try:
+            with parallel_config(backend):
+                search.fit(features, classes)
+            predicted = self._refit_and_predict(client, search, backend, progress)
+        except (KeyboardInterrupt, Exception) as error:
+            raise JobStoppedError(self._finished(search, backend.results)) from error
+        finally:
+            backend.release()
+        score = float((predicted == classes).mean())
+        return GridSearchResult(pd.DataFrame(search.cv_results_), score, predicted[:5].tolist())
+
+    def run_with_joblib(self) -> float:
+        """Search, fit and score as scikit-learn does it."""
+        features, classes = self.data
+        return float(self.estimator().set_params(refit=True).fit(features, classes).score(features, classes))
+
+    def posters_ways(self, client: Client) -> list[Any]:  # noqa: ARG002
+        """Give none: the poster's way is joblib's Dask backend."""
+        return []
+
+    def _refit_and_predict(
+        self, client: Client, search: GridSearchCV, backend: ClusterBackend, progress: Progress
+    ) -> NDArray[np.int64]:
+        # On workers, where the samples are already; scikit-learn would do both in this process alone.
+        features, classes = map(backend.share, self.data)
+        progress("final fit", 0, 1)
+        model = client.submit(SVC.fit, clone(search.estimator).set_params(**search.best_params_), features, classes)
+        gather(client, [model])
+        progress("final fit", 1, 1)
+        starts = range(0, self.samples, ROWS_PER_TASK)
+        predicting = client.map(_predict_rows, starts, model=model, features=features)
+        parts = {}
+        for future, part in completed(client, predicting):
+            parts[future.key] = part
+            progress("predicted samples", min(self.samples, len(parts) * ROWS_PER_TASK), self.samples)
+        return np.concatenate([parts[future.key] for future in predicting])
+
+    def _finished(self, search: GridSearchCV, fits: list[list[Any] | None]) -> GridSearchResult | None:
+        candidates = list(ParameterGrid(self.candidates))
+        rows = [fits[row * self.cv : (row + 1) * self.cv] for row in range(len(candidates))]
+        whole = [row for row, folds in enumerate(rows) if len(folds) == self.cv and all(folds)]
+        if not whole:
+            return None
+        outcomes = [fold[0] for row in whole for fold in rows[row] if fold]
+        table = search._format_results([candidates[row] for row in whole], self.cv, outcomes)  # noqa: SLF001 - the
+        # table that fit() makes of the same outcomes
+        return GridSearchResult(pd.DataFrame(table))
+
+
+def _predict_rows(start: int, *, model: SVC, features: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.asarray(model.predict(features[start : start + ROWS_PER_TASK]))

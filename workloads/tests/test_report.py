@@ -1,0 +1,287 @@
+"""What the report says and draws; that a browser shows it is for tests/test_report_page.py."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import runs
+
+from tritoncluster import report
+from tritoncluster.compare import Comparison, Way
+from tritoncluster.record import Span, Worker
+from tritoncluster.report import heat_map, lanes, pages, text, timeline
+from tritoncluster.report.content import Chart, Page, Paragraph, Section, Table
+
+
+def texts(page: Page) -> str:
+    """All that a page says, less what its plots do."""
+    return repr(replace(page, sections=[replace(section, blocks=plain(section)) for section in page.sections]))
+
+
+def plain(section: Section) -> list[object]:
+    return [replace(block, panels=()) if isinstance(block, Chart) else block for block in section.blocks]
+
+
+def block(page: Page, start: str) -> Chart | Table | Paragraph:
+    (found,) = [block for section in page.sections for block in section.blocks if block.title.startswith(start)]
+    return found
+
+
+class Elements(HTMLParser):
+    """Tags and their attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def attributes(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture(scope="module")
+def all_jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    report.write([runs.forest(), runs.grid_search(), runs.asian_option()], path)
+    return path
+
+
+def test_one_page_has_a_section_for_each_job_and_for_the_cluster(all_jobs: Path) -> None:
+    elements = Elements(all_jobs.read_text(encoding="utf-8"))
+    sections = [attributes["id"] for attributes in elements.attributes("section")]
+    assert sections == ["forest", "grid-search", "asian-option", "cluster", "details"]
+    assert len([each for each in elements.attributes("div") if each.get("class") == "plot"]) == 14
+
+
+def test_a_page_refers_to_no_other_place(all_jobs: Path) -> None:
+    elements = Elements(all_jobs.read_text(encoding="utf-8"))
+    places = [attributes.get(name) or "" for _tag, attributes in elements.found for name in ("src", "href")]
+    assert [place for place in places if place and not place.startswith(("#", "data:"))] == []
+
+
+def test_a_page_stays_small(all_jobs: Path) -> None:
+    assert all_jobs.stat().st_size < 2_000_000
+
+
+def test_nothing_of_bokeh_complains(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    report.write([runs.forest(1), runs.asian_option(10)], tmp_path / "report.html")
+    assert caplog.messages == []
+
+
+def test_a_report_is_as_readable_as_any_new_file_and_alone_in_its_folder(all_jobs: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch()
+    assert all_jobs.stat().st_mode == other.stat().st_mode
+    assert list(all_jobs.parent.iterdir()) == [all_jobs]
+
+
+def test_a_report_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old", encoding="utf-8")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        report.write([runs.forest(1, spans=[])], path)
+    assert [(each.name, each.read_text(encoding="utf-8")) for each in tmp_path.iterdir()] == [("report.html", "old")]
+
+
+def test_names_that_users_give_are_text(tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script><img src=//example.org/x>"
+    record = runs.forest(
+        3,
+        workers=[Worker(evil, evil, 1, 1)],
+        spans=[Span(evil, 1, evil, "compute", 0, 1)],
+        versions={evil: evil},
+        address=evil,
+        stopped=RuntimeError(evil),
+    )
+    record.parameters[evil] = evil
+    report.write([record], tmp_path / "report.html")
+    elements = Elements((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert elements.attributes("img") == []
+    (nonce,) = {attributes.get("nonce") for attributes in elements.attributes("script")}
+    assert nonce
+
+
+@pytest.mark.parametrize("opening", ["$$", "\\[", "\\("])
+def test_no_label_is_taken_for_tex(opening: str) -> None:
+    assert opening not in text.label(f"{opening}x^2")
+
+
+def test_a_stopped_run_says_so_and_shows_what_is_finished() -> None:
+    page = pages.of_records([runs.forest(stopped=KeyboardInterrupt(), spans=[])])
+    assert not page.finished
+    assert page.status == "Stopped early. Random forest: interrupted from the keyboard"
+    (section, *_others) = page.sections
+    assert "from the part that was finished" in section.warning
+    assert block(page, "From")
+    assert block(page, "Timeline")
+
+
+def test_a_run_that_finished_nothing_has_a_page() -> None:
+    page = pages.of_records([runs.record("forest", {}, None, stopped=RuntimeError("no\nluck"), spans=[])])
+    assert page.status.endswith("no luck")
+    assert "Nothing was finished" in texts(page)
+
+
+def test_a_run_of_all_leads_with_the_first_figure_of_each_job() -> None:
+    page = pages.of_records([runs.forest(), runs.asian_option()])
+    assert [number.what.split(":")[0] for number in page.numbers] == ["of work", "Random forest", "Asian option"]
+
+
+@pytest.mark.parametrize(
+    ("grid", "expected"),
+    [
+        (None, heat_map.Axes("kernel", "C", "shrinking", ())),
+        ({"C": [1, 2], "gamma": [1, 2, 3]}, heat_map.Axes(None, "gamma", "C", ())),
+        ({"kernel": ["rbf", "poly"]}, heat_map.Axes(None, "kernel", None, ())),
+        ({"kernel": ["rbf", "poly"], "C": [1, 2, 3]}, heat_map.Axes(None, "C", "kernel", ())),
+        (
+            {"kernel": ["rbf", "poly"], "C": [1, 2, 3], "gamma": [1, 2, 3, 4], "degree": [2, 3], "tol": [1]},
+            heat_map.Axes("kernel", "gamma", "C", ("degree",)),
+        ),
+    ],
+)
+def test_the_longest_lists_of_a_grid_are_the_axes(
+    grid: dict[str, list[object]] | None, expected: heat_map.Axes
+) -> None:
+    results = runs.grid_search(grid).result.cv_results
+    assert heat_map.choose_axes(heat_map.values_of(results)) == expected
+
+
+@pytest.mark.parametrize(
+    ("grid", "failed"),
+    [
+        ({"C": [1]}, ()),
+        ({"C": [1]}, (0,)),
+        ({"C": [1, 10]}, (0, 1)),
+        ({"C": [10, 1, 0.1]}, (1,)),
+        ({"gamma": ["scale", "auto", 0.1]}, ()),
+        ({"class_weight": [None, "balanced", {0: 1, 1: 3}], "shrinking": [True, False]}, ()),
+        ({"C": list(range(1, 200)), "gamma": list(np.geomspace(1e-9, 1, 40))}, (7,)),
+    ],
+)
+def test_any_grid_can_be_drawn(grid: dict[str, list[object]], failed: tuple[int, ...], tmp_path: Path) -> None:
+    report.write([runs.grid_search(grid, failed=failed)], tmp_path / "report.html")
+
+
+def test_a_heat_map_shows_the_best_over_what_it_can_not_show() -> None:
+    grid = {"C": [1, 2, 3], "gamma": [1, 2, 3], "degree": [2, 3]}
+    results = runs.grid_search(grid, failed=(0,)).result.cv_results
+    chart = heat_map.chart(results)
+    assert chart
+    assert "best over the values of degree" in chart.note
+    assert "1 candidate could not be fitted" in chart.note
+    (panel,) = chart.panels
+    cells = panel.plot.renderers[0].data_source.data
+    best = results.assign(C=[p["C"] for p in results["params"]], gamma=[p["gamma"] for p in results["params"]])
+    assert sorted(cells["score"]) == sorted(f"{x:.6f}" for x in best.groupby(["C", "gamma"])["mean_test_score"].max())
+
+
+def test_bad_candidates_leave_shades_to_the_good_ones() -> None:
+    results = runs.grid_search({"C": [1, 2, 3, 4, 5]}).result.cv_results.assign(
+        mean_test_score=[0.1, 0.8, 0.81, 0.82, 0.83]
+    )
+    chart = heat_map.chart(results)
+    assert chart
+    assert chart.scale
+    assert chart.scale.low == "0.750 and less"
+    colours = chart.panels[0].plot.renderers[0].data_source.data["colour"]
+    assert len(set(colours)) == 5
+
+
+def test_numbers_of_a_grid_are_in_order_and_words_as_given() -> None:
+    results = runs.grid_search({"C": [10, 0.5, 1], "gamma": ["scale", "auto"]}).result.cv_results
+    assert heat_map.values_of(results) == {"C": [0.5, 1, 10], "gamma": ["scale", "auto"]}
+
+
+def test_many_spans_become_few_bars_that_cover_them() -> None:
+    stream = np.random.default_rng(0)
+    starts = stream.uniform(0, 100, 30_000)
+    spans = [Span(f"pi-{n % 30}", n % 4, f"task{n % 2}", "compute", s, s + 0.01) for n, s in enumerate(starts)]
+    bars = lanes.bars(spans)
+    assert len(bars) <= lanes.MAX_BARS
+    assert sum(bar.spans for bar in bars) == len(spans)
+    assert sum(bar.busy for bar in bars) == pytest.approx(300)
+
+
+def test_few_spans_are_drawn_one_by_one() -> None:
+    assert [bar.kind for bar in lanes.bars(runs.SPANS)] == ["transfer", "grow trees", "vote on the test digits"]
+
+
+def test_threads_that_replaced_others_share_their_lane() -> None:
+    spans = [Span("a", thread, "x", "compute", start, start + 1) for thread, start in [(7, 0), (8, 0.5), (9, 2)]]
+    assert [bar.lane for bar in lanes.bars(spans)] == [0, 1, 0]
+
+
+def test_busy_shares_count_all_threads() -> None:
+    shares = lanes.busy_shares(runs.SPANS, runs.WORKERS, 5.0)
+    assert shares["0"]["grow trees"] == pytest.approx(3.8 / 5)
+    assert shares["pi-3"]["vote on the test digits"] == pytest.approx(2 / 5 / 4)
+
+
+def test_a_worker_that_joined_later_has_a_row() -> None:
+    late = Span("late", 1, "vote", "compute", 1, 2)
+    chart = timeline.block(runs.forest(spans=[*runs.SPANS, late]))
+    assert isinstance(chart, Chart)
+    assert chart.title.startswith("The 3 workers")
+
+
+def test_figures_of_the_poster_are_compared_at_its_size_alone() -> None:
+    assert "can't be compared" in block(pages.of_records([runs.forest(50)]), "Beside").text
+    table = block(pages.of_records([runs.forest(8000)]), "8,000 trees")
+    assert table.rows[-1] == ["this run: 2 workers, aarch64 and x86_64", "5", "5.00 s"]
+
+
+def test_the_posters_search_is_compared_figure_by_figure() -> None:
+    record = runs.grid_search()
+    record.parameters["samples"] = 20_000
+    table = block(pages.of_records([record]), "1 of the poster's 4")
+    assert table.rows[1] == ["its first five predictions", "0 1 0 1 1", "0 1 0 1 1"]
+
+
+@pytest.mark.parametrize(("paths", "expected"), [(5000, "numbers of paths differ"), (10_000, "hardware differs")])
+def test_the_posters_option_is_compared(paths: int, expected: str) -> None:
+    assert expected in block(pages.of_records([runs.asian_option(paths)]), "Both of the poster's").note
+
+
+def test_another_option_is_not_compared() -> None:
+    assert "other parameters" in texts(pages.of_records([runs.asian_option(strike=90.0)]))
+
+
+@pytest.mark.parametrize("option", [{"volatility": 0.0}, {"strike": 1e6}, {"strike": 0.0}, {"paths": 2}, {"days": 2}])
+def test_an_odd_option_has_a_page(option: dict[str, float], tmp_path: Path) -> None:
+    report.write([runs.asian_option(**option)], tmp_path / "report.html")
+
+
+def test_a_comparison_says_when_the_cluster_does_not_help(tmp_path: Path) -> None:
+    ways = [Way("serial", 1.0), Way("threads", 0.6), Way("cluster", 2.5), Way("one task a path", 900.0, 0.001)]
+    compared = Comparison("asian-option", {}, datetime(2026, 3, 14, tzinfo=UTC), ways, runs.WORKERS, "tcp://x", {})
+    page = pages.of_comparison(compared)
+    assert "does not help" in page.sections[0].summary
+    assert "time scaled" in texts(page)
+    assert page.numbers[0].text == "0.4×"
+    report.write_comparison(compared, tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.466, "0.47 s"), (43.61, "43.6 s"), (59.97, "1 min 00 s"), (169, "2 min 49 s"), (3900, "1 h 05 min")],
+)
+def test_durations_read_well(seconds: float, expected: str) -> None:
+    assert text.seconds(seconds) == expected
+
+
+@pytest.mark.parametrize(("size", "expected"), [(0, "no limit"), (2**29, "512 MiB"), (int(3.7 * 2**30), "3.7 GiB")])
+def test_sizes_read_well(size: int, expected: str) -> None:
+    assert text.memory(size) == expected
+
+
+def test_a_long_name_keeps_its_ends() -> None:
+    assert text.shorten("raspberry-pi-in-the-third-room-3", 16) == "raspberr…-room-3"
