@@ -34,7 +34,7 @@ def against(job: Job, backend: str, client: Client, aim: str) -> None:
 
 def option_rate() -> None:
     """Show path steps a second and core, and how two cores compare with one."""
-    option = AsianOption(paths=400_000)
+    option = AsianOption()
     steps = (option.paths or 0) * option.days
     with connect(workers=1) as one, connect(workers=2) as two:
         times = pairs(lambda: option.run(one), lambda: option.run(two), REPETITIONS)

@@ -106,14 +106,12 @@ def test_a_change_of_our_code_changes_one_layer(
 ) -> None:
     with (project_copy / "workloads/src/tritoncluster/__init__.py").open("a") as module:
         module.write("\nCHANGED = True\n")
-    before = time.monotonic()
     changed = export("node", tmp_path / "changed", project=project_copy)
-    seconds = time.monotonic() - before
     for architecture in ARCHITECTURES:
         old, new = ([layer["digest"] for layer in x.layers(architecture)] for x in (layouts["node"], changed))
         assert old[:-1] == new[:-1]
         assert old[-1] != new[-1]
-    assert seconds < 15
+        assert changed.layers(architecture)[-1]["size"] < 10**6
 
 
 def test_own_packages_go_into_both_platforms(project_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:

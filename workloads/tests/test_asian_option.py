@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 
+import psutil
 import pytest
 from distributed import Client
 
@@ -89,3 +90,14 @@ def test_posters_ways_give_the_same_price(client: Client):
     assert posters_way.tasks(client, 200, **option) == pytest.approx(looped, rel=1e-12)
     # Payoffs have a standard deviation of about 18.
     assert abs(looped - 11.6) < 4 * 18 / math.sqrt(200)
+
+
+def test_memory_of_a_worker_does_not_grow_with_paths(client: Client):
+    def memory() -> dict[str, int]:
+        return client.run(lambda: psutil.Process().memory_info().rss)
+
+    AsianOption(paths=50_000).run(client)
+    before = memory()
+    AsianOption(paths=400_000).run(client)
+    # All its prices would be 4.7 GB; what the allocator keeps is some MiB.
+    assert all(after - before[address] < 40 * 2**20 for address, after in memory().items())

@@ -132,7 +132,7 @@ def test_compare_says_when_the_cluster_does_not_help(tmp_path: Path):
     ("arguments", "when"),
     [
         (["run", "forest", "--trees", "40000"], r"trees[^\n]* [1-9]\d*/40000"),
-        (["run", "grid-search", "--samples", "6000"], r"fits[^\n]* ([6-9]|\d\d+)/144"),
+        (["run", "grid-search", "--samples", "6000"], r"fits[^\n]* (2\d|\d\d\d)/144"),
         (["run", "asian-option", "--paths", "900000000"], r"blocks[^\n]*[1-9]\d*/"),
     ],
     ids=lambda value: value[1] if isinstance(value, list) else "",

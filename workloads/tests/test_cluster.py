@@ -144,7 +144,11 @@ def test_other_versions_are_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
 def test_lost_scheduler_stops_the_job_with_what_is_finished(tmp_path: Path, job: Job):
-    with remote(tmp_path) as doomed, Client(doomed.address, set_as_default=False) as client:
+    with (
+        remote(tmp_path) as doomed,
+        dask.config.set({"scheduler-address": doomed.address}),
+        connect() as client,
+    ):
 
         def kill(stage: str, done: int, _total: int) -> None:
             if done and stage != "final fit":

@@ -5,7 +5,7 @@ import logging
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import dask.config
 from dask.utils import parse_timedelta
@@ -132,10 +132,14 @@ def _remote(address: str, timeout: str, *, must_be_usable: bool) -> Iterator[Cli
             f"no scheduler answers at {address} ({reason(error)}); check that it runs, that the address and port are "
             "right, that no firewall is between, and that both sides use TLS or neither does"
         ) from None
-    with client:
+    try:
         if must_be_usable:
             _refuse_unusable(client, address, timeout)
         yield client
+    finally:
+        # A client whose scheduler went away may learn of it only while it closes.
+        with suppress(OSError):
+            client.close()
 
 
 async def _knock(address: str, seconds: float) -> None:

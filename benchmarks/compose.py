@@ -1,0 +1,114 @@
+"""The cluster of compose.yaml: how soon it is there, and what TLS and containers cost against the embedded cluster.
+
+Takes the engine and the images that `make images` leaves. The project has a name of its own, and is removed at the end.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from _pairs import pairs, seconds, show_machine, show_ratio
+
+REPETITIONS = 3
+ROOT = Path(__file__).resolve().parent.parent
+NODE = "tritoncluster/node:local"
+PROJECT = f"tritoncluster-benchmark-{os.getpid()}"
+#: About ten seconds of work each on two cores.
+JOBS = {
+    "forest": ["forest", "--trees", "8000"],
+    "grid-search": ["grid-search", "--samples", "3000"],
+    "asian-option": ["asian-option", "--paths", "1000000"],
+}
+
+
+def run(*words: object) -> str:
+    """Run a command; what it prints on standard error is for a failure alone."""
+    done = subprocess.run([*map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, words))} exited {done.returncode}:\n{done.stderr}")
+    return done.stdout
+
+
+def compose(*words: object) -> str:
+    """Run a compose command on the benchmark's own project."""
+    return run("docker", "compose", "--project-name", PROJECT, *words)
+
+
+def start() -> None:
+    """Start all but the workload, from no container; secrets are made as at a first start."""
+    compose("up", "--detach", "--no-build", "--wait", "scheduler", "worker", "gateway")
+
+
+def down() -> None:
+    """Remove all."""
+    compose("down", "--volumes", "--timeout", "2")
+
+
+def time_to_healthy() -> None:
+    """Show the time from nothing, and then to the end of the demonstration."""
+    healthy, demo = [], []
+    for _ in range(REPETITIONS):
+        healthy.append(seconds(start))
+        demo.append(seconds(lambda: compose("run", "--rm", "-T", "workload")))
+        down()
+    print(f"up to a healthy cluster: {statistics.median(healthy):.1f} s ({min(healthy):.1f} to {max(healthy):.1f}); aim 15")
+    print(f"then the demonstration: {statistics.median(demo):.1f} s ({min(demo):.1f} to {max(demo):.1f})", flush=True)
+
+
+def work(*command: str) -> Callable[[], float]:
+    """Give a call that runs a job, and that returns the seconds of its work alone."""
+    return lambda: json.loads(run(*command, "--json"))["seconds"]
+
+
+def cost(folder: str) -> None:
+    """Show the time of the work in the containers over that of embedded clusters, here and in one container."""
+    start()
+    for name, words in JOBS.items():
+        options = ["run", *words, "--output"]
+        ours = work("docker", "compose", "--project-name", PROJECT, "run", "--rm", "--no-deps", "-T", "workload",
+                    *options, f"results/{name}")  # fmt: skip
+        others = {
+            "an embedded cluster": work(sys.executable, "-m", "tritoncluster", *options, f"{folder}/{name}"),
+            "one in a container": work("docker", "run", "--rm", "--init", "--network=none", NODE,
+                                       "tritoncluster", *options, f"/tmp/{name}"),
+        }  # fmt: skip
+        for what, theirs in others.items():
+            show_ratio(f"{name} in containers, with TLS, against {what}", pairs_of(ours, theirs), "at most 1.10")
+
+
+def pairs_of(ours: Callable[[], float], theirs: Callable[[], float]) -> list[tuple[float, float]]:
+    """Take turns, with the times that the two report themselves."""
+    return [(ours(), theirs()) for _ in range(REPETITIONS)]
+
+
+def cold_import() -> None:
+    """Show how long Python takes for the heavy packages, in a new container, over a new container alone."""
+    container = ["docker", "run", "--rm", "--network=none", NODE, "python3", "-c"]
+    times = pairs(lambda: run(*container, "import distributed, sklearn.svm, pandas, bokeh"), lambda: run(*container, ""),
+                  REPETITIONS)  # fmt: skip
+    show_ratio("importing the heavy packages, in a new container, against an empty program", times, "none")
+
+
+if __name__ == "__main__":
+    show_machine()
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "results"
+        results.mkdir()
+        shutil.chown(results, 1000, 1000) if os.getuid() == 0 else None
+        Path(folder).chmod(0o755)
+        os.environ |= {"RESULTS": str(results), "SCHEDULER_PORT": "0", "DASHBOARD_PORT": "0"}
+        if os.getuid():
+            os.environ |= {"UID": str(os.getuid()), "GID": str(os.getgid())}
+        try:
+            cold_import()
+            time_to_healthy()
+            cost(folder)
+        finally:
+            down()
