@@ -54,12 +54,25 @@ engine-stop: ## Stop the engine that `make engine` started, and remove all it ma
 images: engine ## Both images, for amd64 and arm64
 	@eval "$$(.ci/engine start)" && docker/bake cross
 
+sbom: images setup ## Bills of materials (CycloneDX) of both images and platforms, in .cache/sbom
+	@eval "$$(.ci/engine start)" && set -e && mkdir -p .cache/sbom && for image in node gateway; do for arch in amd64 arm64; do \
+		.venv/bin/python docker/sbom.py tritoncluster/$$image:local linux/$$arch >.cache/sbom/$$image-$$arch.cdx.json; \
+	done; done; ls .cache/sbom/*
+
+up: ## The cluster of compose.yaml, after the engine and the base image; ARGS=--detach for compose
+	@scripts/up $(ARGS)
+
+down: ## Remove that cluster, with its certificates and its password
+	@eval "$$(.ci/engine start)" && docker compose down --volumes
+
 ##@ Measure it
 
 bench: $(patsubst benchmarks/%.py,bench-%,$(wildcard benchmarks/[!_]*.py)) ## All benchmarks
 
 bench-%: setup ## The one in benchmarks/NAME.py
-	@.venv/bin/python benchmarks/$*.py
+	@if grep -q docker benchmarks/$*.py; then eval "$$(.ci/engine start)"; fi && .venv/bin/python benchmarks/$*.py
+
+bench-compose bench-images: images
 
 ##@ Change it
 
@@ -81,5 +94,5 @@ clean: ## Remove what these commands made, but for results/
 
 # Benchmarks and tests take the whole machine: one at a time, whatever -j says.
 .NOTPARALLEL:
-.PHONY: help demo test lint test-unit test-pages test-repository test-images test-compose test-reproducible poster engine engine-stop images
+.PHONY: help demo test lint test-unit test-pages test-repository test-images test-compose test-reproducible poster engine engine-stop images sbom up down
 .PHONY: bench setup format hooks clean
