@@ -34,6 +34,14 @@ def show_ratio(title: str, times: list[tuple[float, float]], aim: str) -> None:
     )
 
 
+def show_seconds(title: str, times: list[float], aim: str) -> None:
+    """Print median, minimum and maximum."""
+    print(
+        f"{title}: {statistics.median(times):.1f} s ({min(times):.1f} to {max(times):.1f}); aim {aim}",
+        flush=True,
+    )
+
+
 def show_machine() -> None:
     """Print what the figures are of."""
     names = ("scikit-learn", "numpy", "dask", "joblib")

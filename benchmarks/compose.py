@@ -6,15 +6,13 @@ Takes the engine and the images that `make images` leaves. The project has a nam
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from _pairs import pairs, seconds, show_machine, show_ratio
+from _pairs import pairs, seconds, show_machine, show_ratio, show_seconds
 
 REPETITIONS = 3
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,8 +56,8 @@ def time_to_healthy() -> None:
         healthy.append(seconds(start))
         demo.append(seconds(lambda: compose("run", "--rm", "-T", "workload")))
         down()
-    print(f"up to a healthy cluster: {statistics.median(healthy):.1f} s ({min(healthy):.1f} to {max(healthy):.1f}); aim 15")
-    print(f"then the demonstration: {statistics.median(demo):.1f} s ({min(demo):.1f} to {max(demo):.1f})", flush=True)
+    show_seconds("up to a healthy cluster", healthy, "at most 15")
+    show_seconds("then the demonstration", demo, "none")
 
 
 def work(*command: str) -> Callable[[], float]:
@@ -77,7 +75,7 @@ def cost(folder: str) -> None:
         others = {
             "an embedded cluster": work(sys.executable, "-m", "tritoncluster", *options, f"{folder}/{name}"),
             "one in a container": work("docker", "run", "--rm", "--init", "--network=none", NODE,
-                                       "tritoncluster", *options, f"/tmp/{name}"),
+                                       "tritoncluster", *options, f"/work/{name}"),
         }  # fmt: skip
         for what, theirs in others.items():
             show_ratio(f"{name} in containers, with TLS, against {what}", pairs_of(ours, theirs), "at most 1.10")
@@ -91,8 +89,8 @@ def pairs_of(ours: Callable[[], float], theirs: Callable[[], float]) -> list[tup
 def cold_import() -> None:
     """Show how long Python takes for the heavy packages, in a new container, over a new container alone."""
     container = ["docker", "run", "--rm", "--network=none", NODE, "python3", "-c"]
-    times = pairs(lambda: run(*container, "import distributed, sklearn.svm, pandas, bokeh"), lambda: run(*container, ""),
-                  REPETITIONS)  # fmt: skip
+    heavy = "import distributed, sklearn.svm, pandas, bokeh"
+    times = pairs(lambda: run(*container, heavy), lambda: run(*container, ""), REPETITIONS)
     show_ratio("importing the heavy packages, in a new container, against an empty program", times, "none")
 
 

@@ -54,10 +54,9 @@ def change_our_code(folder: Path) -> Path:
 
 def unpacked(image: str) -> float:
     """Count what the files of an image take, in megabytes, for this machine's platform."""
-    done = subprocess.run(
-        ["docker", "run", "--rm", "--user=0", "--entrypoint=du", f"tritoncluster/{image}:local", "--summarize",
-         "--one-file-system", "--apparent-size", "--bytes", "/"], capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    count = ["--summarize", "--one-file-system", "--apparent-size", "--bytes", "/"]
+    command = ["docker", "run", "--rm", "--user=0", "--entrypoint=du", f"tritoncluster/{image}:local", *count]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return int(done.stdout.split()[0]) / MEGA
 
 
@@ -74,4 +73,4 @@ if __name__ == "__main__":
         taken = seconds(lambda: build("node", project, folder / "changed"))
         before = {digest for found in layers(folder / "node").values() for digest, _ in found}
         new = [size for found in layers(folder / "changed").values() for digest, size in found if digest not in before]
-        print(f"a change of our code: {taken:.1f} s for both platforms, aim 15; {len(new)} new layers of {max(new)} bytes")
+        print(f"a change of our code: {taken:.1f} s on both platforms, aim 15; {len(new)} new layers, {max(new)} bytes")

@@ -76,8 +76,9 @@ def main() -> None:
     from distributed.cli.dask_worker import main as dask_worker
 
     dask.config.set(spilling(os.environ["WORKER_MAX_SPILL"]))
-    # As an option, the nanny would import it too.
-    dask.config.set({"distributed.worker.preload": ["tritoncluster.preload"]})
+    dask.config.set({"distributed.nanny.preload": ["tritoncluster.tls"]})
+    # As an option, the nanny would import the heavy one too.
+    dask.config.set({"distributed.worker.preload": ["tritoncluster.tls", "tritoncluster.preload"]})
     sys.exit(dask_worker(arguments(os.environ), prog_name="dask-worker"))
 
 

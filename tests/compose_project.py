@@ -84,6 +84,8 @@ class Project:
         done = subprocess.run(
             self.command(*arguments), cwd=PROJECT, env=self.environment(), capture_output=True, text=True, check=False
         )
+        # Compose clears the line before each line of a log, terminal or not.
+        done.stdout = done.stdout.replace("\x1b[2K", "")
         if check and done.returncode:
             pytest.fail(
                 f"compose {arguments} exited {done.returncode}:\n{done.stdout}{done.stderr}{self.log()}", pytrace=False
@@ -176,10 +178,12 @@ class Project:
         status, body = self.get("/json/counts.json")
         return json.loads(body) if status == 200 else {}
 
-    def workers(self) -> set[str]:
-        """Ask the scheduler for the names of its workers."""
-        status, body = self.get("/json/identity.json")
-        return {worker["name"] for worker in json.loads(body)["workers"].values()} if status == 200 else set()
+    def workers(self) -> dict[str, tuple[int, int]]:
+        """Ask the scheduler for its workers: threads and memory limit in bytes, by name."""
+        # Not /json/identity.json: it fails once a worker has run a task.
+        _, body = self.get("/info/main/workers.html")
+        rows = re.findall(r'<td> (\S+) </td>\s*<td> (\d+) </td>\s*<td data-sort="(\d+)">', body)
+        return {name: (int(threads), int(memory)) for name, threads, memory in rows}
 
     def left(self) -> list[str]:
         """List what the engine still has of the project."""
@@ -244,7 +248,7 @@ def project(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 JOBS = {
     "forest": ("forest", "--trees", "1500"),
     "grid-search": ("grid-search", "--samples", "1500"),
-    "asian-option": ("asian-option", "--paths", "300000"),
+    "asian-option": ("asian-option", "--paths", "800000"),
 }
 
 

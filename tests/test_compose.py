@@ -31,13 +31,11 @@ def test_up_runs_the_demonstration_once_and_the_cluster_stays(project: Project) 
 
 
 def test_workers_take_what_their_containers_may_use(project: Project) -> None:
-    status, body = project.get("/json/identity.json")
-    assert status == 200, body
-    workers = json.loads(body)["workers"].values()
-    assert {worker["name"] for worker in workers} == set(project.names("worker"))
-    for worker in workers:
-        assert worker["nthreads"] == 1
-        assert 0.8 * 2**30 < worker["memory_limit"] < 2**30 - 75 * 2**20
+    workers = project.workers()
+    assert workers.keys() == set(project.names("worker"))
+    for threads, memory in workers.values():
+        assert threads == 1
+        assert 0.8 * 2**30 < memory < 2**30 - 75 * 2**20
 
 
 def test_the_doctor_finds_nothing(project: Project) -> None:
@@ -50,7 +48,8 @@ def test_a_script_from_the_mounted_folder(project: Project) -> None:
     (project.scripts / "my.py").write_text(
         "import sys\n"
         "from distributed import Client\n"
-        "print(sum(Client().gather(Client().map(lambda x: x * x, range(int(sys.argv[1]))))))\n"
+        "client = Client()\n"
+        "print(sum(client.gather(client.map(lambda x: x * x, range(int(sys.argv[1]))))))\n"
         "open('written', 'w').close()\n"
     )
     done = project.workload("submit", "my.py", "10")

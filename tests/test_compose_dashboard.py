@@ -1,12 +1,12 @@
 """Dashboard and metrics, through the gateway."""
 
-import json
 import re
 from collections.abc import Iterator
 
 import pytest
 from browser import Browser, chromium
 from compose_project import Project, finish, wait_for
+from distributed.dashboard.scheduler import applications
 
 # The first test waits for the engine, the base image and the images.
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
@@ -21,7 +21,7 @@ def browser() -> Iterator[Browser]:
 
 
 def test_nothing_without_the_password(project: Project) -> None:
-    paths = ["/", "/status", "/metrics", "/health", "/json/identity.json"]
+    paths = ["/", "/status", "/metrics", "/health", "/json/counts.json"]
     for path in [*paths, *(f"/workers/{name}/metrics" for name in project.names("worker"))]:
         assert project.get(path, password=None)[0] == 401
         assert project.get(path, password="wrong")[0] == 401
@@ -34,12 +34,16 @@ def test_the_password_stays(project: Project) -> None:
 
 
 def test_all_pages_of_the_scheduler(project: Project) -> None:
-    status, body = project.get("/sitemap.json")
-    assert status == 200
-    paths = [path for path in json.loads(body)["paths"] if "(" not in path and "{" not in path]
-    assert {"/status", "/workers", "/tasks", "/graph", "/system", "/profile"} <= set(paths)
-    # One that streams, and one that hands over to other programs.
-    answers = {path: project.get(path)[0] for path in paths if "eventstream" not in path and "proxy" not in path}
+    others = [
+        "/",
+        "/health",
+        "/info/main/workers.html",
+        "/info/logs.html",
+        "/json/counts.json",
+        "/individual-plots.json",
+    ]
+    assert {"/status", "/workers", "/tasks", "/graph", "/system", "/profile"} <= applications.keys()
+    answers = {path: project.get(path)[0] for path in [*applications, *others]}
     assert {path: status for path, status in answers.items() if status != 200} == {}
 
 

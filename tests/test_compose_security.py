@@ -83,7 +83,7 @@ def test_a_client_with_the_bundle_is_let_in(address: str, bundle: Path) -> None:
 
 
 def test_a_client_without_tls_is_refused(address: str, refusals: list[str]) -> None:
-    assert "TLS" in complaint(client(f"tcp://{address}"))
+    assert "TLS" in complaint(client(f"tcp://{address}"), status=2)
     refusals.append("WRONG_VERSION_NUMBER")
 
 
@@ -94,12 +94,12 @@ def test_a_client_of_another_authority_is_refused(
     key = ["-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "tls.key", "-out", tmp_path / "tls.crt"]
     openssl("req", "-x509", *names, *key)
     # It even knows whom to trust.
-    assert "certificate" in complaint(client(f"tls://{address}", bundle / "ca.crt", tmp_path)).lower()
+    assert "of one authority" in complaint(client(f"tls://{address}", bundle / "ca.crt", tmp_path), status=2)
     refusals.append("CERTIFICATE_VERIFY_FAILED")
 
 
 def test_a_client_without_a_certificate_is_refused(address: str, refusals: list[str], bundle: Path) -> None:
-    command = ["openssl", "s_client", "-connect", address, "-CAfile", bundle / "ca.crt"]
+    command = ["openssl", "s_client", "-connect", address, "-CAfile", bundle / "ca.crt", "-ign_eof"]
     done = subprocess.run(command, input="x", capture_output=True, text=True, check=False)
     assert "certificate required" in done.stderr
     refusals.append("PEER_DID_NOT_RETURN_A_CERTIFICATE")

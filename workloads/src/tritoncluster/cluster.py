@@ -17,6 +17,7 @@ from joblib import cpu_count
 
 from tritoncluster.errors import ClusterUnusableError, InputError
 from tritoncluster.nodes import reason
+from tritoncluster.tls import break_alone, expired_certificate
 from tritoncluster.versions import differences
 
 logger = logging.getLogger(__name__)
@@ -121,7 +122,10 @@ def _no_process_left() -> Iterator[None]:
 
 @contextmanager
 def _remote(address: str, timeout: str, *, must_be_usable: bool) -> Iterator[Client]:
+    break_alone()
     try:
+        if expired := expired_certificate():
+            raise ClusterUnusableError(f"the client's certificate is {expired}; get a new one from the cluster's owner")
         # In a thread, because a notebook has an event loop in this one. Client() has a time-out too, but waits for ever
         # for a server that accepts connections and then says nothing.
         with ThreadPoolExecutor(1) as pool:
@@ -130,7 +134,8 @@ def _remote(address: str, timeout: str, *, must_be_usable: bool) -> Iterator[Cli
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ClusterUnusableError(
             f"no scheduler answers at {address} ({reason(error)}); check that it runs, that the address and port are "
-            "right, that no firewall is between, and that both sides use TLS or neither does"
+            "right, that no firewall is between, and that both sides use TLS, with certificates of one authority, or "
+            "neither does"
         ) from None
     try:
         if must_be_usable:
