@@ -178,6 +178,11 @@ class Project:
         status, body = self.get("/json/counts.json")
         return json.loads(body) if status == 200 else {}
 
+    def wait_until_busy(self) -> None:
+        """Wait until a job has been running for a while."""
+        wait_for(lambda: self.counts().get("processing", 0) >= 2, 60, self.log)
+        time.sleep(1.5)
+
     def workers(self) -> dict[str, tuple[int, int]]:
         """Ask the scheduler for its workers: threads and memory limit in bytes, by name."""
         # Not /json/identity.json: it fails once a worker has run a task.

@@ -38,7 +38,7 @@ def test_all_pages_of_the_scheduler(project: Project) -> None:
         "/",
         "/health",
         "/info/main/workers.html",
-        "/info/logs.html",
+        "/info/main/logs.html",
         "/json/counts.json",
         "/individual-plots.json",
     ]

@@ -1,7 +1,7 @@
 """What breaks, breaks alone, and heals by itself."""
 
 import pytest
-from compose_project import Project, complaint, finish, wait_for
+from compose_project import Project, complaint, finish
 
 # The first test waits for the engine, the base image and the images.
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
@@ -55,7 +55,7 @@ def test_a_worker_that_takes_too_much_memory_dies_alone(project: Project, step: 
 
 def test_a_killed_scheduler_ends_the_job_in_one_line_and_the_cluster_heals(project: Project) -> None:
     process = project.start_workload("run", "asian-option", "--paths", "3000000", "--output", "results/lost")
-    wait_for(lambda: project.counts().get("memory", 0) >= 3, 60, project.log)
+    project.wait_until_busy()
     project.kill(*project.names("scheduler"))
     done = finish(process)
     assert "asian-option failed" in complaint(done)

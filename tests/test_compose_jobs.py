@@ -33,7 +33,7 @@ def test_two_workload_containers_at_once(project: Project, embedded: dict[str, A
 @pytest.mark.parametrize("job", JOBS)
 def test_a_worker_is_killed_in_the_middle(project: Project, embedded: dict[str, Any], job: str) -> None:
     process = project.start_workload(*options(job))
-    wait_for(lambda: project.counts().get("memory", 0) >= 3, 60, project.log)
+    project.wait_until_busy()
     project.kill(project.names("worker")[0])
     assert process.poll() is None
     assert_same(job, result(finish(process)), embedded[job])

@@ -123,9 +123,8 @@ def _no_process_left() -> Iterator[None]:
 @contextmanager
 def _remote(address: str, timeout: str, *, must_be_usable: bool) -> Iterator[Client]:
     break_alone()
+    _refuse_expired_certificate()
     try:
-        if expired := expired_certificate():
-            raise ClusterUnusableError(f"the client's certificate is {expired}; get a new one from the cluster's owner")
         # In a thread, because a notebook has an event loop in this one. Client() has a time-out too, but waits for ever
         # for a server that accepts connections and then says nothing.
         with ThreadPoolExecutor(1) as pool:
@@ -145,6 +144,18 @@ def _remote(address: str, timeout: str, *, must_be_usable: bool) -> Iterator[Cli
         # A client whose scheduler went away may learn of it only while it closes.
         with suppress(OSError):
             client.close()
+
+
+def _refuse_expired_certificate() -> None:
+    try:
+        expired = expired_certificate()
+    except OSError as error:
+        raise ClusterUnusableError(
+            f"the client's certificate can't be read ({reason(error)}); check the files that Dask's configuration names "
+            "under distributed.comm.tls"
+        ) from None
+    if expired:
+        raise ClusterUnusableError(f"the client's certificate is {expired}; get a new one from the cluster's owner")
 
 
 async def _knock(address: str, seconds: float) -> None:
