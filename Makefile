@@ -14,8 +14,8 @@ demo: ## The three jobs here, in about a minute; FULL=1 for the poster's sizes
 
 ##@ Check it
 
-test: ## Every check below but the poster, also after one failed, and a summary
-	@MAKE='$(MAKE)' scripts/run-groups lint test-unit test-pages test-repository
+test: ## The six below down to test-compose, also after one failed, and a summary
+	@MAKE='$(MAKE)' scripts/run-groups lint test-unit test-pages test-repository test-images test-compose
 
 lint: setup ## Style, format, types, spelling, shell scripts, the lock
 	@$(python) pre_commit run --all-files
@@ -30,10 +30,10 @@ test-pages: setup ## The report in a headless Chromium
 test-repository: setup ## This file, the lock, set-up in fresh clones, the commands of README.md
 	@$(python) pytest -m 'not pages and not containers and not compose' $(ARGS) tests
 
-test-images: setup ## The images, on both platforms; builds them first. Not part of `test` yet
+test-images: setup ## The images, on both platforms; builds them first
 	@PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m containers $(ARGS) tests
 
-test-compose: setup ## The cluster of compose.yaml, in containers. Not part of `test` yet
+test-compose: setup ## The cluster of compose.yaml, in containers
 	@.ci/need-chromium
 	@PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m compose $(ARGS) tests
 

@@ -151,8 +151,8 @@ def _refuse_expired_certificate() -> None:
         expired = expired_certificate()
     except OSError as error:
         raise ClusterUnusableError(
-            f"the client's certificate can't be read ({reason(error)}); check the files that Dask's configuration names "
-            "under distributed.comm.tls"
+            f"the client's certificate can't be read ({reason(error)}); check what Dask's configuration names under "
+            "distributed.comm.tls"
         ) from None
     if expired:
         raise ClusterUnusableError(f"the client's certificate is {expired}; get a new one from the cluster's owner")
