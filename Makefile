@@ -54,12 +54,12 @@ engine-stop: ## Stop the engine that `make engine` started, and remove all it ma
 images: engine ## Both images, for amd64 and arm64
 	@eval "$$(.ci/engine start)" && docker/bake cross
 
-sbom: images setup ## Bills of materials (CycloneDX) of both images and platforms, in .cache/sbom
+sbom: images setup ## Bills of materials (CycloneDX) of the images, in .cache/sbom
 	@eval "$$(.ci/engine start)" && set -e && mkdir -p .cache/sbom && for image in node gateway; do for arch in amd64 arm64; do \
 		.venv/bin/python docker/sbom.py tritoncluster/$$image:local linux/$$arch >.cache/sbom/$$image-$$arch.cdx.json; \
 	done; done; ls .cache/sbom/*
 
-up: ## The cluster of compose.yaml, after the engine and the base image; ARGS=--detach for compose
+up: ## The cluster of compose.yaml, and what it needs; ARGS=--detach for compose
 	@scripts/up $(ARGS)
 
 down: ## Remove that cluster, with its certificates and its password
