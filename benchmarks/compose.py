@@ -3,6 +3,7 @@
 Takes the engine and the images that `make images` leaves. The project has a name of its own, and is removed at the end.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ REPETITIONS = 3
 ROOT = Path(__file__).resolve().parent.parent
 NODE = "tritoncluster/node:local"
 PROJECT = f"tritoncluster-benchmark-{os.getpid()}"
+numbers = itertools.count()
 #: About ten seconds of work each on two cores.
 JOBS = {
     "forest": ["forest", "--trees", "8000"],
@@ -60,23 +62,23 @@ def time_to_healthy() -> None:
     show_seconds("then the demonstration", demo, "none")
 
 
-def work(*command: str) -> Callable[[], float]:
-    """Give a call that runs a job, and that returns the seconds of its work alone."""
-    return lambda: json.loads(run(*command, "--json"))["seconds"]
+def work(folder: str, *command: str) -> Callable[[], float]:
+    """Give a call that runs a job, each time into a new folder in `folder`, and returns the seconds of its work."""
+    return lambda: json.loads(run(*command, "--output", f"{folder}/{next(numbers)}", "--json"))["seconds"]
 
 
 def cost(folder: str) -> None:
     """Show the time of the work in the containers over that of embedded clusters, here and in one container."""
     start()
-    for name, words in JOBS.items():
-        options = ["run", *words, "--output"]
-        ours = work("docker", "compose", "--project-name", PROJECT, "run", "--rm", "--no-deps", "-T", "workload",
-                    *options, f"results/{name}")  # fmt: skip
+    for name, job in JOBS.items():
+        words = ["run", *job]
+        workload = ["docker", "compose", "--project-name", PROJECT, "run", "--rm", "--no-deps", "-T", "workload"]
+        container = ["docker", "run", "--rm", "--init", "--network=none", NODE, "tritoncluster"]
+        ours = work("results", *workload, *words)
         others = {
-            "an embedded cluster": work(sys.executable, "-m", "tritoncluster", *options, f"{folder}/{name}"),
-            "one in a container": work("docker", "run", "--rm", "--init", "--network=none", NODE,
-                                       "tritoncluster", *options, f"/work/{name}"),
-        }  # fmt: skip
+            "an embedded cluster": work(folder, sys.executable, "-m", "tritoncluster", *words),
+            "one in a container": work("/work", *container, *words),
+        }
         for what, theirs in others.items():
             show_ratio(f"{name} in containers, with TLS, against {what}", pairs_of(ours, theirs), "at most 1.10")
 
