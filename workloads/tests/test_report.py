@@ -211,7 +211,7 @@ def test_many_spans_become_few_bars_that_cover_them() -> None:
 
 
 def test_few_spans_are_drawn_one_by_one() -> None:
-    assert [bar.kind for bar in lanes.bars(runs.SPANS)] == ["transfer", "grow trees", "vote on the test digits"]
+    assert [bar.kind for bar in lanes.bars(runs.SPANS)] == ["transfer", "grow trees", "predict"]
 
 
 def test_threads_that_replaced_others_share_their_lane() -> None:
@@ -222,11 +222,11 @@ def test_threads_that_replaced_others_share_their_lane() -> None:
 def test_busy_shares_count_all_threads() -> None:
     shares = lanes.busy_shares(runs.SPANS, runs.WORKERS, 5.0)
     assert shares["0"]["grow trees"] == pytest.approx(3.8 / 5)
-    assert shares["pi-3"]["vote on the test digits"] == pytest.approx(2 / 5 / 4)
+    assert shares["pi-3"]["predict"] == pytest.approx(2 / 5 / 4)
 
 
 def test_a_worker_that_joined_later_has_a_row() -> None:
-    late = Span("late", 1, "vote", "compute", 1, 2)
+    late = Span("late", 1, "predict_rows", "compute", 1, 2)
     chart = timeline.block(runs.forest(spans=[*runs.SPANS, late]))
     assert isinstance(chart, Chart)
     assert chart.title.startswith("The 3 workers")
