@@ -43,6 +43,6 @@ class WorkersLostError(RuntimeError):
 
     def __init__(self, name: str, workers: int) -> None:
         super().__init__(
-            f"Attempted to run task {name} on {workers} workers, and each died while it ran; the logs of the workers say "
-            "why, most often for want of memory"
+            f"Attempted to run task {name} on {workers} workers, and each died while it ran; their logs say why, most "
+            "often for want of memory"
         )

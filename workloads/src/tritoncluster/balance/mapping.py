@@ -33,7 +33,8 @@ def balanced_map(
     Parameters
     ----------
     function
-        May be a `functools.partial`. What it brings, arguments or a closure, travels once to each worker if it is large.
+        May be a `functools.partial`. What it brings, arguments or a closure, travels once to each worker if it is
+        large.
     items
         May be without end.
     client

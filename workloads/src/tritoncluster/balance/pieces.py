@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 from uuid import uuid4
 
 import cloudpickle
@@ -33,7 +33,7 @@ class Sharing:
         self._name = uuid4().hex[:8]
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "Sharing":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -109,7 +109,7 @@ def pack(
     return cloudpickle.dumps(content), list(shared.values())
 
 
-def run_piece(pickled: bytes, key: str, nested: Any, *shared: Any) -> Answer | None:
+def run_piece(pickled: bytes, key: str, *shared: Any) -> Answer | None:
     """Make the calls of a piece; runs on a worker.
 
     Parameters
@@ -118,8 +118,6 @@ def run_piece(pickled: bytes, key: str, nested: Any, *shared: Any) -> Answer | N
         As `pack` gave it.
     key
         The task's name, by which it knows whether it is still wanted.
-    nested
-        A joblib backend for parallel calls inside the calls; None runs them in this thread.
     shared
         What references stand for.
 
@@ -138,7 +136,8 @@ def run_piece(pickled: bytes, key: str, nested: Any, *shared: Any) -> Answer | N
 
     items, afterwards = pickle.loads(pickled)  # noqa: S301 - from our own client, as the task itself
     answer = Answer([], [], [])
-    with parallel_config(backend=nested or "sequential"):
+    # A task has one thread of its worker, and nested parallel calls stay in it.
+    with parallel_config(backend="sequential"):
         for calls in items:
             if _cancelled(key):
                 return None

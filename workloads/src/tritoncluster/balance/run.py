@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeAlias
@@ -12,8 +13,9 @@ from uuid import uuid4
 import dask.config
 from distributed import Client, Future, KilledWorker
 
+from tritoncluster.balance.crew import Piece
 from tritoncluster.balance.pieces import Answer, Call, Sharing, pack, run_piece
-from tritoncluster.balance.queue import PATIENCE, Piece, Queue
+from tritoncluster.balance.queue import PATIENCE, Queue
 from tritoncluster.balance.summary import Share, new_summary
 from tritoncluster.errors import ClusterLostError, WorkersLostError
 
@@ -113,18 +115,18 @@ class Run:
         self._nudge()
 
     def start(self) -> None:
-        """Say that what is to be known at the start has been added: the first pieces are cut with a view of all."""
+        """Say that all has been added that is known at the start."""
         self._started = True
         self._nudge()
 
     def complete(self) -> None:
         """Say that no more items come."""
-        self._complete = True
+        self._started = self._complete = True
         self._nudge()
 
     def cancel(self) -> None:
         """End now; nothing of what is not finished counts."""
-        self._ended = True
+        self._started = self._ended = True
         self._nudge()
 
     def _nudge(self) -> None:
@@ -143,16 +145,13 @@ class Run:
         watching = None
         try:
             await self._learn()
-            while not (self._started or self._complete or self._ended) and time.monotonic() < self._begin + START:
-                await asyncio.sleep(0.002)
+            # The first pieces are cut with a view of all.
+            while not self._started and time.monotonic() < self._begin + START:
+                await self._sleep()
             watching = asyncio.ensure_future(self._watch())
             while not self._ended:
                 self._step()
-                try:
-                    await asyncio.wait_for(self._wake.wait(), TICK)
-                except TimeoutError:
-                    continue
-                self._wake.clear()
+                await self._sleep()
             await self._remember()
         except Exception as error:  # noqa: BLE001 - the thread that waits for results raises it
             self._fail(error if self._client.status == "running" else ClusterLostError())
@@ -162,6 +161,12 @@ class Run:
             for piece in list(self._pieces):
                 self._forget(piece)
             self.outcomes.put(None)
+
+    async def _sleep(self) -> None:
+        """Wait for what happens, but not for long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), TICK)
+        self._wake.clear()
 
     async def _learn(self) -> None:
         """Find the workers, and what is known of their speeds."""
@@ -245,7 +250,6 @@ class Run:
             run_piece,
             pickled,
             key,
-            None,
             *shared,
             key=key,
             pure=False,
