@@ -187,3 +187,9 @@ def test_speeds_are_remembered_and_scaled():
     queue.finished(fast, [1.0] * len(fast.items), 1.0 * len(fast.items))
     assert queue.rates.speed("slow") == pytest.approx(0.1)
     assert queue.rates.to_remember() == pytest.approx({"fast": 1.0, "slow": 0.1})
+
+
+def test_what_waits_behind_a_hung_piece_is_taken_by_who_is_idle():
+    hung, well = SimulatedWorker(1.0, hangs=1.0), SimulatedWorker(1.0)
+    result = Simulation([hung, well], [0.1] * 60, earlier=True).run()
+    assert result.seconds < 7  # long before anything is overdue

@@ -24,8 +24,9 @@ from tritoncluster.balance.items import Items
 
 #: A piece is this part of what a thread is expected still to do: "tens of pieces a worker" follows from it.
 SHARE = 1 / 8
-#: Seconds of work below which a piece is not cut but to end together: sending one costs some milliseconds.
-SHORTEST = 0.1
+#: Seconds of work below which a piece is not cut but to end together: sending one costs some milliseconds. And above
+#: which none is: results should come, and little be lost with a worker.
+SHORTEST, LONGEST = 0.1, 5.0
 #: Times as long as expected before a piece is overdue, and the seconds before which none is.
 OVERDUE, PATIENCE = 10.0, 30.0
 #: Seconds in which a piece reaches a worker and its answer comes back.
@@ -201,7 +202,9 @@ class Queue:
             return []
         # Small ones for a worker that nobody knows, and where any item may be as long as many others.
         small = self.rates.uneven or self.rates.speed(worker.name) is None
-        share = SHORTEST if small else max(SHORTEST, SHARE * items.waiting_cost / power)
+        share = SHORTEST if small else min(LONGEST, SHARE * items.waiting_cost / power)
+        if self.rates.scaled:
+            share = max(SHORTEST, share)
         cost = speed * min(share, room)
         taken = [items.take()]
         cost -= items.cost[first]
@@ -217,6 +220,9 @@ class Queue:
         behind = [piece for piece in behind if piece.counted_upon and piece not in sent]
         if not idle or not behind:
             return None
+        for worker in {piece.worker.address: piece.worker for piece in behind}.values():
+            # What is late since, is later the longer nothing is heard.
+            self._crew.look_at(worker, now)
         last = max(behind, key=lambda piece: piece.worker.ready)
         speed = max(self._crew.speed(worker) or 0.0 for worker in idle)
         soon = not speed or now + ROUND_TRIP + self._items.cost[last.items[0]] / speed < last.worker.ready

@@ -175,7 +175,10 @@ class Run:
         await self._look_at_workers()
 
     async def _remember(self) -> None:
+        # A worker without a name is called by its address, which it has only once.
+        here = {worker.name for worker in self._queue.workers.values()}
         speeds = self._queue.rates.to_remember()
+        speeds = {name: speed for name, speed in speeds.items() if name in here or "://" not in name}
         if speeds and self._client.status == "running":
             await self._scheduler.set_metadata(keys=[METADATA, self._name], value=speeds)
 
