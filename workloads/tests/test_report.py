@@ -10,9 +10,10 @@ import pytest
 import runs
 
 from tritoncluster import report
+from tritoncluster.balance import Share, Summary
 from tritoncluster.compare import Comparison, Way
-from tritoncluster.record import Span, Worker
-from tritoncluster.report import heat_map, lanes, pages, text, timeline
+from tritoncluster.record import Span, Worker, to_json
+from tritoncluster.report import balance, heat_map, lanes, pages, text, timeline
 from tritoncluster.report.content import Chart, Page, Paragraph, Section, Table
 
 
@@ -285,3 +286,26 @@ def test_sizes_read_well(size: int, expected: str) -> None:
 
 def test_a_long_name_keeps_its_ends() -> None:
     assert text.shorten("raspberry-pi-in-the-third-room-3", 16) == "raspberr…-room-3"
+
+
+def test_who_did_how_much_is_a_table() -> None:
+    summary = Summary("parallel_build_trees", seconds=4.0, work=50.0)
+    summary.shares["0"] = Share(1, [(0.0, None)], items=40, pieces=8, repeats=0, work=40.0, busy=3.9)
+    summary.shares["pi-3"] = Share(4, [(0.0, None)], items=12, pieces=6, repeats=2, work=12.0, busy=15.0)
+    summary.shares["late"] = Share(1)
+    (table,) = balance.blocks(runs.forest(balance=[summary, Summary("predict_rows", seconds=0.01, work=5.0)]))
+    assert table.title == "Who did how much, grow trees: 93% of the workers' summed rates"
+    assert list(table.rows) == [
+        ["worker 0", "40", "80%", "10.3", "8", "0"],
+        ["late", "0", "0%", "–", "0", "0"],
+        ["pi-3", "12", "20%", "3.2", "6", "2"],
+    ]
+
+
+def test_balance_is_in_the_result() -> None:
+    summary = Summary("parallel_build_trees", seconds=4.0, work=50.0)
+    summary.shares["0"] = Share(1, [(0.0, None)], items=50, pieces=8, repeats=0, work=50.0, busy=3.9)
+    (part,) = to_json([runs.forest(balance=[summary])])["balance"]
+    assert part["job"] == "forest"
+    assert part["workers"][0]["rate"] == pytest.approx(50 / 3.9)
+    assert part["efficiency"] == pytest.approx(3.9 / 4)

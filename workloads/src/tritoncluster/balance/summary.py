@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -80,8 +81,30 @@ class Summary:
         A worker's rate is that of the items that it happened to get: with few items of very different length, this is a
         rough figure.
         """
-        possible = math.fsum(share.rate * share.present(self.seconds) for share in self.shares.values() if share.rate)
+        # A copy: a run that is not over yet may add to it.
+        shares = list(self.shares.values())
+        possible = math.fsum(share.rate * share.present(self.seconds) for share in shares if share.rate)
         return self.work / possible if possible else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what `result.json` has of it."""
+        return {
+            "function": self.name,
+            "seconds": self.seconds,
+            "calls": self.work,
+            "efficiency": self.efficiency,
+            "workers": [
+                {
+                    "name": name,
+                    "calls": share.items,
+                    "pieces": share.pieces,
+                    "repeats": share.repeats,
+                    "busy_seconds": share.busy,
+                    "rate": share.rate,
+                }
+                for name, share in sorted(self.shares.items(), key=lambda each: (len(each[0]), each[0]))
+            ],
+        }
 
 
 _observers: ContextVar[list[Summary] | None] = ContextVar("observers", default=None)
