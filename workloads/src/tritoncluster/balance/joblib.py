@@ -152,7 +152,7 @@ class BalancedBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib has 
             run.cancel()
 
     def _tell(self, run: Run, callbacks: list[Callable[[Any], None] | None]) -> None:
-        while outcome := run.outcomes.get():
+        while outcome := run.outcome():
             if isinstance(outcome, Failure):
                 waiting = [callback for callback in callbacks if callback]
                 callback = callbacks[outcome.item] if outcome.item is not None else None

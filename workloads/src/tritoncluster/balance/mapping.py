@@ -93,7 +93,7 @@ def _results(
     run.start()
     early: dict[int, Any] = {}
     following = 0
-    while outcome := run.outcomes.get():
+    while outcome := run.outcome():
         if isinstance(outcome, Failure):
             raise outcome.error
         if not ordered:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
 from uuid import uuid4
 
@@ -73,8 +73,6 @@ class Run:
 
     Attributes
     ----------
-    outcomes : queue.SimpleQueue of Outcome
-        Takes results as they come, and at the end None or a Failure.
     summary : Summary
         Who did how much; complete when the run has ended.
     """
@@ -89,7 +87,7 @@ class Run:
         patience: float = PATIENCE,
         wait_for_workers: float = WAIT_FOR_WORKERS,
     ) -> None:
-        self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
+        self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
         self.summary = new_summary(name)
         self._client, self._name, self._sharing, self._afterwards = client, name, sharing, afterwards
         self._wait_for_workers = wait_for_workers
@@ -112,7 +110,8 @@ class Run:
     def add(self, calls: Sequence[Call], cost: float = 1.0) -> None:
         """Add an item: calls that one worker makes, one after the other. Items are numbered from 0."""
         self._new.append((calls, cost))
-        self._nudge()
+        if self._started:
+            self._nudge()
 
     def start(self) -> None:
         """Say that all has been added that is known at the start."""
@@ -128,6 +127,17 @@ class Run:
         """End now; nothing of what is not finished counts."""
         self._started = self._ended = True
         self._nudge()
+
+    def outcome(self) -> Outcome:
+        """Wait for a result or a failure; None is the end."""
+        while True:
+            try:
+                return self._outcomes.get(timeout=1.0)
+            except Empty:
+                if self._client.status == "closed":
+                    # Its event loop, where all is done, may have ended with it.
+                    self._outcomes.put(None)
+                    return Failure(ClusterLostError())
 
     def _nudge(self) -> None:
         if self._client.loop and self._client.status != "closed":
@@ -148,6 +158,7 @@ class Run:
             # The first pieces are cut with a view of all.
             while not self._started and time.monotonic() < self._begin + START:
                 await self._sleep()
+            self._started = True
             watching = asyncio.ensure_future(self._watch())
             while not self._ended:
                 self._step()
@@ -160,7 +171,7 @@ class Run:
                 watching.cancel()
             for piece in list(self._pieces):
                 self._forget(piece)
-            self.outcomes.put(None)
+            self._outcomes.put(None)
 
     async def _sleep(self) -> None:
         """Wait for what happens, but not for long."""
@@ -298,7 +309,7 @@ class Run:
             item = piece.items[place]
             self.summary.work += self._queue.cost(item)
             self._calls[item] = None
-            self.outcomes.put(Result(item, answer.results[place], answer.extras[place]))
+            self._outcomes.put(Result(item, answer.results[place], answer.extras[place]))
         self.summary.seconds = now - self._begin
 
     def _failed(self, piece: Piece, future: Future[Any], error: Exception) -> None:
@@ -317,7 +328,7 @@ class Run:
     def _fail(self, error: BaseException, item: int | None = None) -> None:
         if not self._ended:
             self._ended = True
-            self.outcomes.put(Failure(error, item))
+            self._outcomes.put(Failure(error, item))
         self._wake.set()
 
     def _forget(self, piece: Piece) -> None:
