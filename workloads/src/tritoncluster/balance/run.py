@@ -163,7 +163,6 @@ class Run:
             while not self._ended:
                 self._step()
                 await self._sleep()
-            await self._remember()
         except Exception as error:  # noqa: BLE001 - the thread that waits for results raises it
             self._fail(error if self._client.status == "running" else ClusterLostError())
         finally:
@@ -172,6 +171,8 @@ class Run:
             for piece in list(self._pieces):
                 self._forget(piece)
             self._outcomes.put(None)
+        with suppress(OSError, ClusterLostError):
+            await self._remember()
 
     async def _sleep(self) -> None:
         """Wait for what happens, but not for long."""
@@ -199,7 +200,7 @@ class Run:
         while not self._ended:
             try:
                 await self._look_at_workers()
-            except OSError:
+            except (OSError, ClusterLostError):
                 if self._client.status != "running":
                     self._fail(ClusterLostError())
             if any(worker.trusted for worker in self._queue.workers.values()):
@@ -260,19 +261,21 @@ class Run:
     def _send(self, piece: Piece) -> None:
         key = f"{self._name}-{self._run}-{self._number}"
         pickled, shared = pack([self._calls[item] or () for item in piece.items], self._afterwards, self._sharing)
-        future = self._client.submit(
-            run_piece,
-            pickled,
-            key,
-            *shared,
-            key=key,
-            pure=False,
-            workers=[piece.worker.address],
-            # Work stealing, too, leaves a task where it is that may run nowhere else.
-            allow_other_workers=False,
-            # Dask takes tasks that are submitted within a moment in any order.
-            priority=-self._number,
-        )
+        # Many small arguments are no reason to warn of a large task.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+            future = self._client.submit(
+                run_piece,
+                pickled,
+                key,
+                *shared,
+                key=key,
+                pure=False,
+                workers=[piece.worker.address],
+                # Work stealing, too, leaves a task where it is that may run nowhere else.
+                allow_other_workers=False,
+                # Dask takes tasks that are submitted within a moment in any order.
+                priority=-self._number,
+            )
         self._number += 1
         self._pieces[piece] = future, asyncio.ensure_future(self._follow(piece, future))
 
@@ -314,6 +317,8 @@ class Run:
 
     def _failed(self, piece: Piece, future: Future[Any], error: Exception) -> None:
         now = time.monotonic()
+        if piece not in self._pieces:
+            return
         if future.status == "cancelled" or self._client.status != "running":
             self._fail(ClusterLostError())
         elif isinstance(error, KilledWorker) or future.status != "error":
@@ -324,6 +329,9 @@ class Run:
         elif self._queue.needed(piece):
             error.add_note(f"on worker {piece.worker.name} at {piece.worker.address}")
             self._fail(error, piece.items[0])
+        else:
+            del self._pieces[piece]
+            self._queue.withdrawn(piece, now)
 
     def _fail(self, error: BaseException, item: int | None = None) -> None:
         if not self._ended:
