@@ -117,6 +117,11 @@ def test_without_a_client_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch):
         pass
 
 
+def test_options_of_other_backends_are_refused(client: Client):
+    with pytest.raises(TypeError, match="scatter"), parallel_config("balanced", scatter=[X]):
+        pass
+
+
 def test_error_is_raised_once_and_the_backend_goes_on(client: Client):
     with parallel_config("balanced"), Parallel() as parallel:
         with pytest.raises(KeyError, match="what happened at 70") as caught:

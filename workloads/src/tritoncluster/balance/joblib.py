@@ -46,6 +46,8 @@ class BalancedBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib has 
         Seconds before which no piece is overdue.
     wait_for_workers_timeout
         Seconds to wait when there is no worker.
+    nesting_level
+        joblib's.
 
     Raises
     ------
@@ -66,9 +68,9 @@ class BalancedBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib has 
         on_result: Callable[[Result], None] = lambda _result: None,
         patience: float = PATIENCE,
         wait_for_workers_timeout: float = WAIT_FOR_WORKERS,
-        **joblibs: Any,
+        nesting_level: int | None = None,
     ) -> None:
-        super().__init__(**joblibs)
+        super().__init__(nesting_level=nesting_level)
         self.client = client or _default_client()
         self.cost, self.afterwards, self.on_result = cost, afterwards, on_result
         self.patience, self.wait_for_workers = patience, wait_for_workers_timeout
