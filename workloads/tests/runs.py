@@ -18,7 +18,7 @@ WORKERS = [Worker("0", "x86_64", 1, 2**30), Worker("pi-3", "aarch64", 4, 0)]
 SPANS = [
     Span("0", 11, "parallel_build_trees", "transfer", 0.1, 0.2),
     Span("0", 11, "parallel_build_trees", "compute", 0.2, 4.0),
-    Span("pi-3", 21, "vote", "compute", 1.0, 3.0),
+    Span("pi-3", 21, "predict_rows", "compute", 1.0, 3.0),
 ]
 
 

@@ -16,9 +16,9 @@ from joblib import delayed, parallel_config
 from remote import Remote, remote
 from threadpoolctl import threadpool_info
 
+from tritoncluster.balance import BalancedBackend
 from tritoncluster.cluster import connect
 from tritoncluster.errors import ClusterLostError, ClusterUnusableError, InputError, JobStoppedError
-from tritoncluster.joblib_backend import ClusterBackend
 from tritoncluster.jobs import Job
 from tritoncluster.jobs.asian_option import AsianOption
 from tritoncluster.jobs.forest import Forest
@@ -84,7 +84,7 @@ def test_embedded_cluster_listens_on_loopback_only(client: Client):
 
 def test_one_worker_does_the_work(cluster_of: Callable[[int], Client]):
     client = cluster_of(1)
-    with parallel_config(ClusterBackend(client)):
+    with parallel_config(BalancedBackend(client)):
         pids = joblib.Parallel()(delayed(os.getpid)() for _ in range(3))
     assert set(pids) == set(client.run(os.getpid).values())
 
@@ -168,16 +168,16 @@ def test_error_in_a_call_is_raised_once_with_the_workers_traceback(client: Clien
     def fail() -> None:
         raise KeyError("what happened")
 
-    with parallel_config(ClusterBackend(client)), pytest.raises(KeyError, match="what happened"):
+    with parallel_config(BalancedBackend(client)), pytest.raises(KeyError, match="what happened"):
         joblib.Parallel()(delayed(fail)() for _ in range(5))
-    with parallel_config(ClusterBackend(client)):
+    with parallel_config(BalancedBackend(client)):
         assert joblib.Parallel()(delayed(abs)(-number) for number in range(5)) == [0, 1, 2, 3, 4]
 
 
 def test_call_that_kills_its_workers_ends_the_job(client: Client):
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
-        parallel_config(ClusterBackend(client)),
+        parallel_config(BalancedBackend(client)),
         pytest.raises(Exception, match="Attempted to run task"),
     ):
         joblib.Parallel()(delayed(os._exit)(1) for _ in range(1))

@@ -10,9 +10,10 @@ import pytest
 import runs
 
 from tritoncluster import report
+from tritoncluster.balance import Share, Summary
 from tritoncluster.compare import Comparison, Way
-from tritoncluster.record import Span, Worker
-from tritoncluster.report import heat_map, lanes, pages, text, timeline
+from tritoncluster.record import Span, Worker, to_json
+from tritoncluster.report import balance, heat_map, lanes, pages, text, timeline
 from tritoncluster.report.content import Chart, Page, Paragraph, Section, Table
 
 
@@ -211,7 +212,7 @@ def test_many_spans_become_few_bars_that_cover_them() -> None:
 
 
 def test_few_spans_are_drawn_one_by_one() -> None:
-    assert [bar.kind for bar in lanes.bars(runs.SPANS)] == ["transfer", "grow trees", "vote on the test digits"]
+    assert [bar.kind for bar in lanes.bars(runs.SPANS)] == ["transfer", "grow trees", "predict"]
 
 
 def test_threads_that_replaced_others_share_their_lane() -> None:
@@ -222,11 +223,11 @@ def test_threads_that_replaced_others_share_their_lane() -> None:
 def test_busy_shares_count_all_threads() -> None:
     shares = lanes.busy_shares(runs.SPANS, runs.WORKERS, 5.0)
     assert shares["0"]["grow trees"] == pytest.approx(3.8 / 5)
-    assert shares["pi-3"]["vote on the test digits"] == pytest.approx(2 / 5 / 4)
+    assert shares["pi-3"]["predict"] == pytest.approx(2 / 5 / 4)
 
 
 def test_a_worker_that_joined_later_has_a_row() -> None:
-    late = Span("late", 1, "vote", "compute", 1, 2)
+    late = Span("late", 1, "predict_rows", "compute", 1, 2)
     chart = timeline.block(runs.forest(spans=[*runs.SPANS, late]))
     assert isinstance(chart, Chart)
     assert chart.title.startswith("The 3 workers")
@@ -285,3 +286,26 @@ def test_sizes_read_well(size: int, expected: str) -> None:
 
 def test_a_long_name_keeps_its_ends() -> None:
     assert text.shorten("raspberry-pi-in-the-third-room-3", 16) == "raspberr…-room-3"
+
+
+def test_who_did_how_much_is_a_table() -> None:
+    summary = Summary("parallel_build_trees", seconds=4.0, work=50.0)
+    summary.shares["0"] = Share(1, [(0.0, None)], items=40, pieces=8, repeats=0, work=40.0, busy=3.9)
+    summary.shares["pi-3"] = Share(4, [(0.0, None)], items=12, pieces=6, repeats=2, work=12.0, busy=15.0)
+    summary.shares["late"] = Share(1)
+    (table,) = balance.blocks(runs.forest(balance=[summary, Summary("predict_rows", seconds=0.01, work=5.0)]))
+    assert table.title == "Who did how much, grow trees: 93% of the workers' summed rates"
+    assert list(table.rows) == [
+        ["worker 0", "40", "80%", "10.3", "8", "0"],
+        ["late", "0", "0%", "–", "0", "0"],
+        ["pi-3", "12", "20%", "3.2", "6", "2"],
+    ]
+
+
+def test_balance_is_in_the_result() -> None:
+    summary = Summary("parallel_build_trees", seconds=4.0, work=50.0)
+    summary.shares["0"] = Share(1, [(0.0, None)], items=50, pieces=8, repeats=0, work=50.0, busy=3.9)
+    (part,) = to_json([runs.forest(balance=[summary])])["balance"]
+    assert part["job"] == "forest"
+    assert part["workers"][0]["rate"] == pytest.approx(50 / 3.9)
+    assert part["efficiency"] == pytest.approx(3.9 / 4)

@@ -28,3 +28,21 @@ class JobStoppedError(Exception):
     def __init__(self, result: object | None) -> None:
         super().__init__("stopped before the end")
         self.result = result
+
+
+class WorkersLostError(RuntimeError):
+    """Workers died one after the other while they computed the same thing.
+
+    Parameters
+    ----------
+    name
+        What it is, as in the names of tasks.
+    workers
+        How many died.
+    """
+
+    def __init__(self, name: str, workers: int) -> None:
+        super().__init__(
+            f"Attempted to run task {name} on {workers} workers, and each died while it ran; their logs say why, most "
+            "often for want of memory"
+        )

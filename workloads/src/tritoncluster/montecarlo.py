@@ -12,23 +12,17 @@ share (P. Glasserman, Monte Carlo Methods in Financial Engineering, 2003, sectio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
-from uuid import uuid4
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
-from distributed import Client, Future
+from distributed import Client
 from numpy.typing import NDArray
 
-from tritoncluster.tasks import completed
+from tritoncluster.balance import balanced_map
 
 #: Paths that share a random stream.
 BLOCK_PATHS = 1024
-#: Tasks for each thread of the cluster: enough for the fast ones to take more, few enough for the scheduler.
-TASKS_PER_THREAD = 32
-#: Of these, so many are with the scheduler at a time.
-TASKS_AT_ONCE = 4
-#: No task is larger, so that one that is lost or late costs little.
-MAX_BLOCKS_PER_TASK = 64
 
 Floats: TypeAlias = NDArray[np.float64]
 #: Draws a number of paths from a stream: payoffs and control values, each of shape (paths,).
@@ -133,6 +127,11 @@ def simulate_blocks(
     return first_block, rows, histogram
 
 
+def simulate_block(model: Model, seed: int, paths: int, block: int) -> tuple[int, Floats, NDArray[np.int64]]:
+    """Simulate one of the blocks of `paths` paths, as `simulate_blocks` does; runs on a worker."""
+    return simulate_blocks(model, seed, block, [block_size(block, paths)])
+
+
 def estimate(rows: Floats) -> Estimate:
     """Combine blocks into the mean payoff, with the control variate.
 
@@ -181,14 +180,6 @@ def simulate_on(
         When the scheduler goes away.
     """
     blocks = range(len(sums.blocks), -(-paths // BLOCK_PATHS))
-    threads = sum(client.nthreads().values()) or 1
-    step = min(MAX_BLOCKS_PER_TASK, max(1, len(blocks) // (threads * TASKS_PER_THREAD)))
-    run = uuid4().hex[:8]
-
-    def submit(first: int) -> Future[Any]:
-        sizes = [block_size(block, paths) for block in range(first, min(first + step, blocks.stop))]
-        return client.submit(simulate_blocks, model, seed, first, sizes, key=f"simulate_blocks-{run}-{first}")
-
-    for _future, result in completed(client, map(submit, blocks[::step]), at_once=threads * TASKS_AT_ONCE):
+    for result in balanced_map(partial(simulate_block, model, seed, paths), blocks, client, ordered=False):
         sums.add(*result)
         progress(len(sums.blocks))

@@ -10,6 +10,7 @@ from typing import Any
 
 from distributed import Client
 
+from tritoncluster.balance import Summary, observed
 from tritoncluster.errors import JobStoppedError
 from tritoncluster.jobs import Job, Progress, Result, silent
 from tritoncluster.nodes import scheduler_address
@@ -60,6 +61,8 @@ class Record:
         What the workers did; empty when the scheduler could no longer be asked.
     stopped
         Why it ended early, None when it did not.
+    balance
+        Who did how much of each part of the work, in the order in which they ran.
     """
 
     job: str
@@ -72,6 +75,7 @@ class Record:
     result: Result | None
     spans: list[Span]
     stopped: BaseException | None = None
+    balance: Sequence[Summary] = ()
 
 
 def measure(client: Client, job: Job, progress: Progress = silent) -> Record:
@@ -83,10 +87,11 @@ def measure(client: Client, job: Job, progress: Progress = silent) -> Record:
     # The scheduler keeps what workers did from the first time that it is asked.
     client.get_task_stream(start=0, stop=0)
     clock = time.perf_counter()
-    try:
-        result: Any = job.run(client, progress)
-    except JobStoppedError as error:
-        result, stopped = error.result, error.__cause__
+    with observed() as balance:
+        try:
+            result: Any = job.run(client, progress)
+        except JobStoppedError as error:
+            result, stopped = error.result, error.__cause__
     seconds = time.perf_counter() - clock
     if client.status == "running":
         spans = _spans(client.get_task_stream(start=begin), begin, client)
@@ -101,6 +106,7 @@ def measure(client: Client, job: Job, progress: Progress = silent) -> Record:
         result,
         spans,
         stopped,
+        balance,
     )
 
 
@@ -128,6 +134,7 @@ def to_json(records: Sequence[Record]) -> dict[str, Any]:
         "cluster": {"address": first.address, "workers": [asdict(worker) for worker in first.workers]},
         "versions": first.versions,
         "result": first.result and first.result.to_json(),
+        "balance": [{"job": record.job} | part.to_json() for record in records for part in record.balance],
     }
     if len(records) > 1:
         content |= {

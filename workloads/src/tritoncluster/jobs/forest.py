@@ -13,16 +13,10 @@ from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import train_test_split
 from sklearn.tree import DecisionTreeClassifier
 
+from tritoncluster.balance import BalancedBackend, Call, Result, Sharing
 from tritoncluster.errors import JobStoppedError
-from tritoncluster.joblib_backend import ClusterBackend
 from tritoncluster.jobs import Progress, silent
 from tritoncluster.jobs.parameters import check_limits, parameter
-from tritoncluster.tasks import gather
-
-#: Batches for each thread of the cluster: enough for a fast thread to take more of them.
-BATCHES_PER_THREAD = 16
-#: No batch is larger, so that progress shows and what is lost with a worker costs little.
-MAX_TREES_PER_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -96,30 +90,27 @@ class Forest:
         return RandomForestClassifier(n_estimators=self.trees, random_state=self.seed)
 
     def run(self, client: Client, progress: Progress = silent) -> ForestResult:
-        """Fit on the cluster through joblib, then let the trees vote on the workers that grew them."""
+        """Fit on the cluster through joblib; each tree votes on the worker that grew it."""
         train, test, train_classes, test_classes = self.data()
         truth = test_classes.astype(np.uint8)
-        threads = sum(client.nthreads().values()) or 1
-        batch_size = min(MAX_TREES_PER_BATCH, max(1, self.trees // (threads * BATCHES_PER_THREAD)))
-        grown = 0
+        votes: dict[int, NDArray[np.uint8]] = {}
 
-        def finished(trees: int) -> None:
-            nonlocal grown
-            grown += trees
-            progress("trees", grown, self.trees)
+        def on_result(result: Result) -> None:
+            votes[result.item] = result.extra
+            progress("trees", len(votes), self.trees)
 
-        backend = ClusterBackend(client, batch_size=batch_size, on_finished=finished)
-        try:
-            with parallel_config(backend):
-                forest = self.estimator().fit(train, train_classes)
-            voting = client.map(vote, backend.futures, samples=backend.share(test), classes=forest.classes_)
-            return ForestResult(np.concatenate(gather(client, voting)), truth)
-        except (KeyboardInterrupt, Exception) as error:
-            trees = [tree for batch in backend.results if batch for tree in batch]
-            votes = vote(trees, test, np.unique(train_classes)) if trees else None
-            raise JobStoppedError(None if votes is None else ForestResult(votes, truth)) from error
-        finally:
-            backend.release()
+        def finished() -> ForestResult:
+            return ForestResult(np.concatenate([votes[tree] for tree in sorted(votes)]), truth)
+
+        with Sharing(client) as sharing:
+            voting: Call = (vote, (test, np.unique(train_classes)), {})
+            backend = BalancedBackend(client, sharing=sharing, afterwards=voting, on_result=on_result)
+            try:
+                with parallel_config(backend):
+                    self.estimator().fit(train, train_classes)
+            except (KeyboardInterrupt, Exception) as error:
+                raise JobStoppedError(finished() if votes else None) from error
+        return finished()
 
     def run_with_joblib(self) -> float:
         """Fit and test as scikit-learn does it."""

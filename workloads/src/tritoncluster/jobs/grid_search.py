@@ -1,7 +1,7 @@
 """A grid search over support vector classifiers: fits of very unequal length."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,15 +15,14 @@ from sklearn.datasets import make_classification
 from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.svm import SVC
 
+from tritoncluster.balance import BalancedBackend, Result, Sharing, balanced_map
 from tritoncluster.errors import InputError, JobStoppedError
-from tritoncluster.joblib_backend import ClusterBackend
 from tritoncluster.jobs import Progress, silent
 from tritoncluster.jobs.grid_file import POSTER_GRID, read_grid
 from tritoncluster.jobs.parameters import check_limits, parameter
-from tritoncluster.tasks import completed, gather
 
-#: Samples whose classes one task predicts: about a second of work on a Raspberry Pi at the poster's size.
-ROWS_PER_TASK = 500
+#: Samples whose classes are predicted in one call.
+ROWS_PER_CALL = 100
 
 
 @dataclass(frozen=True)
@@ -109,22 +108,20 @@ class GridSearch:
         features, classes = self.data
         fits = len(ParameterGrid(self.candidates)) * self.cv
         search = self.estimator()
-        finished = 0
+        outcomes: dict[int, Any] = {}
 
-        def on_finished(calls: int) -> None:
-            nonlocal finished
-            finished += calls
-            progress("fits", finished, fits)
+        def on_result(result: Result) -> None:
+            outcomes[result.item] = result.results[0]
+            progress("fits", len(outcomes), fits)
 
-        backend = ClusterBackend(client, on_finished=on_finished)
-        try:
-            with parallel_config(backend):
-                search.fit(features, classes)
-            predicted = self._refit_and_predict(client, search, backend, progress)
-        except (KeyboardInterrupt, Exception) as error:
-            raise JobStoppedError(self._finished(search, backend.results)) from error
-        finally:
-            backend.release()
+        with Sharing(client) as sharing:
+            backend = BalancedBackend(client, sharing=sharing, on_result=on_result)
+            try:
+                with parallel_config(backend):
+                    search.fit(features, classes)
+                predicted = self._refit_and_predict(client, search, sharing, progress)
+            except (KeyboardInterrupt, Exception) as error:
+                raise JobStoppedError(self._finished(search, outcomes)) from error
         score = float((predicted == classes).mean())
         return GridSearchResult(pd.DataFrame(search.cv_results_), score, predicted[:5].tolist())
 
@@ -138,33 +135,36 @@ class GridSearch:
         return []
 
     def _refit_and_predict(
-        self, client: Client, search: GridSearchCV, backend: ClusterBackend, progress: Progress
+        self, client: Client, search: GridSearchCV, sharing: Sharing, progress: Progress
     ) -> NDArray[np.int64]:
         # On workers, where the samples are already; scikit-learn would do both in this process alone.
-        features, classes = map(backend.share, self.data)
+        features, classes = self.data
         progress("final fit", 0, 1)
-        model = client.submit(SVC.fit, clone(search.estimator).set_params(**search.best_params_), features, classes)
-        gather(client, [model])
+        best = clone(search.estimator).set_params(**search.best_params_)
+        (model,) = balanced_map(partial(_fit, features, classes), [best], client, sharing=sharing)
         progress("final fit", 1, 1)
-        starts = range(0, self.samples, ROWS_PER_TASK)
-        predicting = client.map(_predict_rows, starts, model=model, features=features)
-        parts = {}
-        for future, part in completed(client, predicting):
-            parts[future.key] = part
-            progress("predicted samples", min(self.samples, len(parts) * ROWS_PER_TASK), self.samples)
-        return np.concatenate([parts[future.key] for future in predicting])
+        predict = partial(_predict_rows, model, features)
+        parts = []
+        for part in balanced_map(predict, range(0, self.samples, ROWS_PER_CALL), client, sharing=sharing):
+            parts.append(part)
+            progress("predicted samples", min(self.samples, len(parts) * ROWS_PER_CALL), self.samples)
+        return np.concatenate(parts)
 
-    def _finished(self, search: GridSearchCV, fits: list[list[Any] | None]) -> GridSearchResult | None:
+    def _finished(self, search: GridSearchCV, outcomes: dict[int, Any]) -> GridSearchResult | None:
         candidates = list(ParameterGrid(self.candidates))
-        rows = [fits[row * self.cv : (row + 1) * self.cv] for row in range(len(candidates))]
-        whole = [row for row, folds in enumerate(rows) if len(folds) == self.cv and all(folds)]
+        rows = [range(row * self.cv, (row + 1) * self.cv) for row in range(len(candidates))]
+        whole = [row for row, folds in enumerate(rows) if all(fold in outcomes for fold in folds)]
         if not whole:
             return None
-        outcomes = [fold[0] for row in whole for fold in rows[row] if fold]
-        table = search._format_results([candidates[row] for row in whole], self.cv, outcomes)  # noqa: SLF001 - the
+        found = [outcomes[fold] for row in whole for fold in rows[row]]
+        table = search._format_results([candidates[row] for row in whole], self.cv, found)  # noqa: SLF001 - the
         # table that fit() makes of the same outcomes
         return GridSearchResult(pd.DataFrame(table))
 
 
-def _predict_rows(start: int, *, model: SVC, features: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.asarray(model.predict(features[start : start + ROWS_PER_TASK]))
+def _fit(features: NDArray[np.float64], classes: NDArray[np.int64], model: SVC) -> SVC:
+    return model.fit(features, classes)
+
+
+def _predict_rows(model: SVC, features: NDArray[np.float64], start: int) -> NDArray[np.int64]:
+    return np.asarray(model.predict(features[start : start + ROWS_PER_CALL]))

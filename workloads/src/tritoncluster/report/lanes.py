@@ -15,12 +15,11 @@ COMPUTE = "compute"
 #: Task names as their functions have them -> for people.
 TASKS = {
     "parallel_build_trees": "grow trees",
-    "vote": "vote on the test digits",
     "argument": "take in shared data",
     "fit_and_score": "fit and score a fold",
     "fit": "final fit",
     "predict_rows": "predict",
-    "simulate_blocks": "simulate paths",
+    "simulate_block": "simulate paths",
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tritoncluster.report import asian_option, cluster, comparison, forest, grid_search, poster, text, timeline
+from tritoncluster.report import asian_option, balance, cluster, comparison, forest, grid_search, poster, text, timeline
 from tritoncluster.report.content import Block, Number, Page, Paragraph, Section, Table
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _job(record: "Record") -> Section:
         title(record.job),
         ABOUT.get(record.job, ""),
         [Number(text.seconds(record.seconds), "of work"), *numbers],
-        (*blocks, timeline.block(record), *poster.blocks(record)),
+        (*blocks, timeline.block(record), *balance.blocks(record), *poster.blocks(record)),
         warning,
     )
 

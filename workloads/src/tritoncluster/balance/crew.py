@@ -1,0 +1,172 @@
+"""Workers, the pieces that they have, and when they will be done with them."""
+
+import math
+from dataclasses import dataclass, field
+
+from tritoncluster.balance.rates import Rates
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker.
+
+    Parameters
+    ----------
+    address, name, threads
+        Its address, which is its own; its name, which one that replaces it has too; how many pieces it runs at a time.
+    pieces
+        What it has, in the order in which it takes them.
+    ready
+        When it will be done with them.
+    trusted
+        Whether it is counted upon; one that leaves, or has an overdue piece, is not.
+    leaving
+        Whether it takes no more work.
+    """
+
+    address: str
+    name: str
+    threads: int
+    pieces: list["Piece"] = field(default_factory=list)
+    ready: float = 0.0
+    trusted: bool = True
+    leaving: bool = False
+
+    @property
+    def running(self) -> list["Piece"]:
+        """The pieces that its threads compute."""
+        return self.pieces[: self.threads]
+
+    @property
+    def idle(self) -> int:
+        """The number of threads that have nothing to do."""
+        return max(0, self.threads - len(self.pieces)) if self.trusted else 0
+
+    @property
+    def room(self) -> int:
+        """Pieces that it could take, with those to have beyond what runs, so that no thread waits for a round trip."""
+        return max(0, self.threads + -(-self.threads // 2) - len(self.pieces)) if self.trusted else 0
+
+
+@dataclass(eq=False)
+class Piece:
+    """Items that a worker computes in one go.
+
+    Parameters
+    ----------
+    worker, items, cost
+        Whose; which items; their cost in all.
+    repeat
+        Whether another worker had these items first.
+    start
+        When the worker must have begun with it; None while it is behind others.
+    overdue
+        Whether it is no longer counted upon.
+    """
+
+    worker: Worker
+    items: tuple[int, ...]
+    cost: float
+    repeat: bool = False
+    start: float | None = None
+    overdue: bool = False
+
+    @property
+    def counted_upon(self) -> bool:
+        """Whether its answer is expected."""
+        return self.worker.trusted and not self.overdue
+
+
+class Crew:
+    """All workers, and how fast they are together.
+
+    Attributes
+    ----------
+    workers : dict of str to Worker
+        By address.
+    rates : Rates
+        How fast each is.
+    open : dict of str to Worker
+        Those that have room.
+    stale : bool
+        Whether `look_at_all` has to be called.
+    """
+
+    def __init__(self) -> None:
+        self.workers: dict[str, Worker] = {}
+        self.rates = Rates()
+        self.open: dict[str, Worker] = {}
+        self.stale = False
+        self._mean_speed: float | None = None
+        # Of each worker, cost a second; of busy ones, also that times when it will be ready. Sums of them say when all
+        # will be done, without a look at each.
+        self._power: dict[str, float] = {}
+        self._busy_power: dict[str, float] = {}
+        self._busy_until: dict[str, float] = {}
+
+    def add(self, address: str, name: str, threads: int) -> None:
+        """Take in a worker that has nothing to do."""
+        self.workers[address] = Worker(address, name, max(1, threads))
+        self.stale = True
+
+    def remove(self, address: str) -> Worker:
+        """Forget a worker."""
+        worker = self.workers.pop(address)
+        worker.trusted = False
+        for table in (self.open, self._power, self._busy_power, self._busy_until):
+            table.pop(address, None)
+        self.stale = True
+        return worker
+
+    def speed(self, worker: Worker) -> float | None:
+        """Give a thread's speed in cost a second; that of the mean worker, or None, where it is not known."""
+        return self.rates.speed(worker.name) or self._mean_speed
+
+    def expected(self, piece: Piece, now: float) -> float:
+        """Give the time when a piece is expected to be finished."""
+        speed = self.speed(piece.worker)
+        if speed is None:
+            return math.inf
+        if piece.start is None:
+            return max(now, piece.worker.ready)
+        # What took longer than expected will, for all one knows, take half as long again.
+        return max(piece.start + piece.cost / speed, now + (now - piece.start) / 2)
+
+    def power(self) -> float:
+        """Give the cost a second of all workers together."""
+        return sum(self._power.values())
+
+    def backlog(self, now: float) -> float:
+        """Give the cost that workers have still to do of what they have."""
+        # Late ones count less than they will take: that is for `expected`.
+        return max(0.0, sum(self._busy_until.values()) - now * sum(self._busy_power.values()))
+
+    def look_at_all(self, now: float) -> None:
+        """Note the state of all workers, after one came or went, or its speed was measured for the first time."""
+        self.stale = False
+        known = [(worker.threads, self.rates.speed(worker.name)) for worker in self.workers.values()]
+        threads = sum(number for number, speed in known if speed)
+        self._mean_speed = math.fsum(number * speed for number, speed in known if speed) / threads if threads else None
+        for worker in self.workers.values():
+            self.look_at(worker, now)
+
+    def look_at(self, worker: Worker, now: float) -> None:
+        """Note which of a worker's pieces run, whether it has room, and when it will be ready."""
+        for piece in worker.running:
+            piece.start = now if piece.start is None else piece.start
+        for table in (self.open, self._power, self._busy_power, self._busy_until):
+            table.pop(worker.address, None)
+        worker.ready = now
+        if worker.address not in self.workers or not worker.trusted:
+            return
+        if worker.room:
+            self.open[worker.address] = worker
+        speed = self.speed(worker)
+        if speed is None:
+            return
+        power = self._power[worker.address] = worker.threads * speed
+        if worker.pieces:
+            running = math.fsum(self.expected(piece, now) - now for piece in worker.running)
+            behind = math.fsum(piece.cost for piece in worker.pieces[worker.threads :]) / speed
+            worker.ready = now + (running + behind) / worker.threads
+            self._busy_power[worker.address], self._busy_until[worker.address] = power, worker.ready * power

@@ -1,0 +1,295 @@
+"""What each worker does next: the decisions, without a cluster.
+
+Items wait in the queue; pieces of them are with workers. Nothing here knows Dask, a clock or a network: whoever drives
+a `Queue` tells it what happened and when, asks `decide`, and sends what that gives. So one code decides on a cluster,
+in tests and in simulations.
+
+- A piece is a share of what is left, in time, and shrinks towards the end: guided self-scheduling (C. Polychronopoulos
+  and D. Kuck, IEEE Trans. Computers C-36, 1987), with a share well below an equal one, against unknown lengths
+  (factoring: S. Hummel, E. Schonberg, L. Flynn, CACM 35(8), 1992), for workers of different speed (weighted factoring:
+  S. Hummel, J. Schmidt, R. Uma, J. Wein, SPAA 1996). The last pieces are cut so that all workers end together.
+- When nothing waits, an idle worker takes over what another one has not begun, or repeats what is expected to come
+  last; the first answer counts (backup tasks: J. Dean and S. Ghemawat, OSDI 2004).
+- A lost worker's items wait again. A piece is overdue when it takes longer than `patience` seconds, and ten times as
+  long as expected: then its worker is no longer counted upon. What it has waits again, and it gets no more until it
+  answers.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tritoncluster.balance.crew import Crew, Piece, Worker
+from tritoncluster.balance.items import Items
+
+#: A piece is this part of what a thread is expected still to do: "tens of pieces a worker" follows from it.
+SHARE = 1 / 8
+#: Seconds of work below which a piece is not cut but to end together: sending one costs some milliseconds. And above
+#: which none is: results should come, and little be lost with a worker.
+SHORTEST, LONGEST = 0.1, 5.0
+#: Times as long as expected before a piece is overdue, and the seconds before which none is.
+OVERDUE, PATIENCE = 10.0, 30.0
+#: Seconds in which a piece reaches a worker and its answer comes back.
+ROUND_TRIP = 0.01
+#: Seconds for each worker between two looks at all of them for what to repeat: with a thousand it takes milliseconds.
+LOOK_INTERVAL = 1e-4
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a finished piece brings: the places in it of items that had no answer yet, and pieces nobody needs now."""
+
+    new: list[int]
+    obsolete: list[Piece]
+
+
+class Queue:
+    """Items, workers, and who computes what.
+
+    Parameters
+    ----------
+    earlier
+        Names of workers -> their speeds in an earlier run, as `Rates.to_remember` gave them.
+    patience
+        Seconds before which no piece is overdue.
+
+    Attributes
+    ----------
+    losses : dict of int to int
+        Item -> how often a worker was lost that was computing it.
+    """
+
+    def __init__(self, earlier: Mapping[str, float] | None = None, *, patience: float = PATIENCE) -> None:
+        self.patience = patience
+        self.losses: dict[int, int] = {}
+        self._items = Items()
+        self._crew = Crew()
+        self.rates = self._crew.rates
+        self.rates.know(earlier or {})
+        # When all workers were looked at last, for overdue pieces and for what to repeat.
+        self._checked = self._looked = -math.inf
+
+    # What happens.
+
+    def add(self, cost: float = 1.0) -> int:
+        """Take in an item; its number, from 0, is returned. `cost` is its length relative to the others'."""
+        return self._items.add(cost)
+
+    def add_worker(self, address: str, name: str, threads: int) -> None:
+        """Take in a worker that has nothing to do."""
+        self._crew.add(address, name, threads)
+
+    def remove_worker(self, address: str) -> list[Piece]:
+        """Forget a worker; its items wait again. Give the pieces that it had."""
+        worker = self._crew.remove(address)
+        for piece in worker.pieces:
+            unanswered = self._items.drop(piece)
+            if piece in worker.running:
+                self._count_losses(unanswered)
+        return worker.pieces
+
+    def set_leaving(self, address: str, *, leaving: bool) -> None:
+        """Take note that a worker takes no more work, or does again; what it still finishes is welcome."""
+        worker = self._crew.workers[address]
+        if worker.leaving != leaving:
+            worker.leaving, worker.trusted = leaving, not leaving
+            self._crew.stale = True
+            self._items.wait_unless_held(item for piece in worker.pieces for item in piece.items)
+
+    def finished(self, piece: Piece, seconds: list[float], now: float) -> Finished:
+        """Take note of a piece's answer; `seconds` is how long each of its items took."""
+        worker, items = piece.worker, self._items
+        self._crew.stale |= not (worker.trusted and self.rates.measured(worker.name))
+        worker.trusted = not worker.leaving
+        self.rates.add(worker.name, [items.cost[item] for item in piece.items], seconds)
+        new = [place for place, item in enumerate(piece.items) if not items.done[item]]
+        for place in new:
+            items.answer(piece.items[place])
+        others = dict.fromkeys(other for item in piece.items for other in items.copies[item] if other is not piece)
+        self._end(piece, now)
+        # A piece whose worker is not counted upon stays: its answer would show that the worker is well.
+        obsolete = [other for other in others if other.counted_upon and not self.needed(other)]
+        for other in obsolete:
+            self._end(other, now)
+        return Finished(new, obsolete)
+
+    def withdrawn(self, piece: Piece, now: float, *, lost: bool = False) -> None:
+        """Take note that a piece will never be answered, perhaps because workers were lost with it; its items wait."""
+        unanswered = self._end(piece, now)
+        if lost:
+            self._count_losses(unanswered)
+
+    # What is.
+
+    @property
+    def left(self) -> int:
+        """The number of items without an answer."""
+        return self._items.left
+
+    @property
+    def workers(self) -> Mapping[str, Worker]:
+        """Workers by address."""
+        return self._crew.workers
+
+    def cost(self, item: int) -> float:
+        """Give an item's cost."""
+        return self._items.cost[item]
+
+    def needed(self, piece: Piece) -> bool:
+        """Tell whether any item of a piece still has no answer."""
+        return not all(self._items.done[item] for item in piece.items)
+
+    # What follows.
+
+    def decide(self, now: float) -> tuple[list[Piece], list[Piece]]:
+        """Say which pieces to send, and which to take back from workers that have not begun with them.
+
+        While an item waits, no thread of a worker that is counted upon is idle.
+        """
+        if self._crew.stale:
+            self._crew.look_at_all(now)
+        self._give_up(now)
+        sent: list[Piece] = []
+        taken: list[Piece] = []
+        self._hand_out(now, sent)
+        if self._items.first is None and now - self._looked >= LOOK_INTERVAL * len(self.workers):
+            self._looked = now
+            while self._items.first is None and (piece := self._not_begun(now, sent)):
+                self._end(piece, now)
+                taken.append(piece)
+                self._hand_out(now, sent)
+            if self._items.first is None:
+                self._repeat(now, sent)
+        return sent, taken
+
+    def _hand_out(self, now: float, sent: list[Piece]) -> None:
+        """Cut pieces for idle threads, the fastest first, and then to have beyond what runs."""
+        power = self._crew.power()
+        # When all could be done; handing out does not change it.
+        end = now + (self._items.waiting_cost + self._crew.backlog(now)) / power if power else math.inf
+        for ahead in (False, True):
+            if self._items.first is None:
+                return
+            able = [worker for worker in self._crew.open.values() if ahead or worker.idle]
+            for worker in sorted(able, key=lambda each: -(self._crew.speed(each) or 0)):
+                while self._items.first is not None and (worker.room if ahead else worker.idle):
+                    room = end - (max(now, worker.ready) if ahead else now)
+                    items = self._cut(worker, self._items.first, power, room, ahead=ahead)
+                    if not items:
+                        break
+                    sent.append(self._give(worker, items, now))
+
+    def _cut(self, worker: Worker, first: int, power: float, room: float, *, ahead: bool) -> list[int]:
+        """Take items off the queue for a worker; none when they would come too late as look-ahead.
+
+        Parameters
+        ----------
+        worker, first
+            For whom; the item that is next.
+        power
+            Cost a second of all workers.
+        room
+            Seconds from the start of this piece to when all could be done.
+        ahead
+            Whether the worker has enough to run.
+        """
+        items = self._items
+        speed = self._crew.speed(worker)
+        if speed is None or first in self.losses:
+            # Nothing is known yet; or it may be what took a worker down, and nothing else should go with it.
+            return [items.take()]
+        if ahead and items.cost[first] / 2 / speed > room:
+            return []
+        # Small ones for a worker that nobody knows, and where any item may be as long as many others.
+        small = self.rates.uneven or self.rates.speed(worker.name) is None
+        share = SHORTEST if small else min(LONGEST, SHARE * items.waiting_cost / power)
+        if self.rates.scaled:
+            share = max(SHORTEST, share)
+        cost = speed * min(share, room)
+        taken = [items.take()]
+        cost -= items.cost[first]
+        while (item := items.first) is not None and item not in self.losses and items.cost[item] / 2 <= cost:
+            cost -= items.cost[item]
+            taken.append(items.take())
+        return taken
+
+    def _not_begun(self, now: float, sent: list[Piece]) -> Piece | None:
+        """Find what is behind a worker's running pieces that an idle thread would finish before."""
+        idle = [worker for worker in self._crew.open.values() if worker.idle]
+        behind = [piece for worker in self.workers.values() for piece in worker.pieces[worker.threads :]]
+        behind = [piece for piece in behind if piece.counted_upon and piece not in sent]
+        if not idle or not behind:
+            return None
+        for worker in {piece.worker.address: piece.worker for piece in behind}.values():
+            # What is late since, is later the longer nothing is heard.
+            self._crew.look_at(worker, now)
+        last = max(behind, key=lambda piece: piece.worker.ready)
+        speed = max(self._crew.speed(worker) or 0.0 for worker in idle)
+        soon = not speed or now + ROUND_TRIP + self._items.cost[last.items[0]] / speed < last.worker.ready
+        return last if soon else None
+
+    def _repeat(self, now: float, sent: list[Piece]) -> None:
+        """Let idle threads compute what is expected last, where they are expected to be done with it before."""
+        idle = [worker for worker in self._crew.open.values() for _ in range(worker.idle)]
+        idle.sort(key=lambda worker: self._crew.speed(worker) or 0.0)
+        running = [piece for worker in self.workers.values() for piece in worker.running] if idle and self.left else []
+        ends = [(self._crew.expected(piece, now), piece) for piece in running]
+        for end, piece in sorted(ends, key=lambda each: -each[0]):
+            items = [item for item in piece.items if not self._items.done[item] and len(self._items.copies[item]) == 1]
+            while idle and items and idle[-1] is not piece.worker:
+                part = items[-math.ceil(len(items) / len(idle)) :]
+                if now + ROUND_TRIP + self._seconds_elsewhere(piece, part, idle[-1], end) >= end:
+                    break
+                del items[-len(part) :]
+                sent.append(self._give(idle.pop(), part, now, repeat=True))
+
+    def _seconds_elsewhere(self, piece: Piece, part: list[int], worker: Worker, end: float) -> float:
+        """Give how long another worker would take for a part of a running piece that is expected at `end`."""
+        here, there = self._crew.speed(piece.worker), self._crew.speed(worker)
+        if here is None or there is None or piece.start is None:
+            return math.inf
+        cost = self._items.total_cost(part)
+        if self.rates.uneven:
+            # It is then the items that take longer than expected, and would on any worker.
+            cost *= max(1.0, (end - piece.start) * here / piece.cost)
+        return cost / there
+
+    def _give_up(self, now: float) -> None:
+        """Stop counting upon workers with an overdue piece."""
+        if now - self._checked < self.patience / 20:
+            return
+        self._checked = now
+        for worker in self.workers.values():
+            late = [piece for piece in worker.running if worker.trusted and self._is_late(piece, now)]
+            if late:
+                worker.trusted = False
+                self._crew.stale = True
+                for piece in late:
+                    piece.overdue = True
+                self._items.wait_unless_held(item for piece in worker.pieces for item in piece.items)
+        if self._crew.stale:
+            self._crew.look_at_all(now)
+
+    def _is_late(self, piece: Piece, now: float) -> bool:
+        speed = self._crew.speed(piece.worker)
+        if piece.overdue or piece.start is None or speed is None:
+            return False
+        return now - piece.start > max(self.patience, OVERDUE * piece.cost / speed)
+
+    def _give(self, worker: Worker, items: list[int], now: float, *, repeat: bool = False) -> Piece:
+        piece = Piece(worker, tuple(items), self._items.total_cost(items), repeat)
+        self._items.hold(piece)
+        worker.pieces.append(piece)
+        self._crew.look_at(worker, now)
+        return piece
+
+    def _end(self, piece: Piece, now: float) -> list[int]:
+        """Take a piece from its worker; give its items without an answer, which wait."""
+        if piece in piece.worker.pieces:
+            piece.worker.pieces.remove(piece)
+            self._crew.look_at(piece.worker, now)
+        return self._items.drop(piece)
+
+    def _count_losses(self, items: list[int]) -> None:
+        for item in items:
+            self.losses[item] = self.losses.get(item, 0) + 1

@@ -1,0 +1,83 @@
+"""How fast each worker is at the work of one run: measured from what it finished, or known from an earlier run."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+#: After so many items, what was measured before counts half: a worker that gets slower is noticed.
+HALF_LIFE = 8.0
+#: Seconds below which lengths of items are not told apart: a worker with a share of a processor is stopped and started
+#: every tenth of a second, and a piece holds many such items anyway.
+SHORT = 0.1
+
+
+@dataclass
+class _Measured:
+    work: float = 0.0
+    seconds: float = 0.0
+
+
+class Rates:
+    """Speeds of workers, in units of work a second for one of the worker's threads."""
+
+    def __init__(self) -> None:
+        self._earlier: dict[str, float] = {}
+        self._measured: dict[str, _Measured] = {}
+        # Over all measured workers that were known: the work they did, and what they would have done at earlier speed.
+        self._did = self._would = 0.0
+        # Of items' lengths as multiples of what their costs let expect: number, sum, and sum of squares.
+        self._lengths = [0.0, 0.0, 0.0]
+
+    def know(self, earlier: Mapping[str, float]) -> None:
+        """Take in speeds by name of the worker, as `to_remember` gave them in an earlier run.
+
+        Only their ratios are believed: items may be of another size this time, so measurements of this run set the
+        scale.
+        """
+        self._earlier = {name: speed for name, speed in earlier.items() if speed > 0}
+
+    def add(self, name: str, costs: list[float], seconds: list[float]) -> None:
+        """Take in what worker `name` finished: for each item its cost and how long it took."""
+        work, time = math.fsum(costs), max(math.fsum(seconds), 1e-9)
+        measured = self._measured.setdefault(name, _Measured())
+        keep = 0.5 ** (len(costs) / HALF_LIFE)
+        measured.work = measured.work * keep + work
+        measured.seconds = measured.seconds * keep + time
+        if name in self._earlier:
+            self._did += work
+            self._would += time * self._earlier[name]
+        lengths = self._lengths
+        speed = measured.work / measured.seconds
+        for length in (max(SHORT, second) * speed / cost for cost, second in zip(costs, seconds, strict=True)):
+            lengths[0] += 1
+            lengths[1] += length
+            lengths[2] += length**2
+
+    def measured(self, name: str) -> bool:
+        """Tell whether worker `name` has finished anything in this run."""
+        return name in self._measured
+
+    def speed(self, name: str) -> float | None:
+        """Give the speed of worker `name`: measured, or as earlier; None when neither is known."""
+        if name in self._measured:
+            return self._measured[name].work / self._measured[name].seconds
+        if name in self._earlier:
+            return self._earlier[name] * (self._did / self._would if self._would else 1.0)
+        return None
+
+    @property
+    def scaled(self) -> bool:
+        """Whether anything was measured in this run, so that speeds mean seconds."""
+        return bool(self._measured)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether items of the same cost differ a lot in length: by half of their mean, as a standard deviation."""
+        number, total, squares = self._lengths
+        return number > 1 and squares * number > 1.25 * total**2  # variance > mean² / 4
+
+    def to_remember(self) -> dict[str, float]:
+        """Give what a later run should know, on the scale of this one."""
+        scale = self._did / self._would if self._would else 1.0
+        speeds = {name: speed * scale for name, speed in self._earlier.items()}
+        return speeds | {name: each.work / each.seconds for name, each in self._measured.items()}

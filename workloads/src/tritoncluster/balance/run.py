@@ -1,0 +1,347 @@
+"""A queue's decisions carried out on a cluster: pieces become Dask tasks that are pinned to their workers."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import dask.config
+from distributed import Client, Future, KilledWorker
+
+from tritoncluster.balance.crew import Piece
+from tritoncluster.balance.pieces import Answer, Call, Sharing, pack, run_piece
+from tritoncluster.balance.queue import PATIENCE, Queue
+from tritoncluster.balance.summary import Share, new_summary
+from tritoncluster.errors import ClusterLostError, WorkersLostError
+
+#: Seconds between looks at what is late, and at which workers are there (more for many workers: the scheduler has to
+#: describe each).
+TICK, LOOK_AT_WORKERS, LOOK_AT_EACH = 0.1, 0.5, 0.002
+#: Seconds after which pieces are sent although more items may come.
+START = 0.1
+#: Seconds to wait for a first worker, or for another one when all are gone.
+WAIT_FOR_WORKERS = 120.0
+#: Where the scheduler keeps speeds for later runs, of any client.
+METADATA = "tritoncluster-speeds"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer for one item: the results of its calls, and what was made of them afterwards."""
+
+    item: int
+    results: list[Any]
+    extra: Any = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run ended early; `item` is one that it hit, if that is known."""
+
+    error: BaseException
+    item: int | None = None
+
+
+#: What a run gives; None is the end.
+Outcome: TypeAlias = Result | Failure | None
+
+
+class Run:
+    """Items of work on a client's cluster.
+
+    Methods may be called from any thread; the decisions are made in the client's event loop.
+
+    Parameters
+    ----------
+    client
+        Whose cluster to use.
+    name
+        What the work is, as in the names of its tasks. Speeds are remembered by it.
+    sharing
+        Where large arguments are.
+    afterwards
+        A call that is made on the worker, with the results of an item as its first argument.
+    patience
+        Seconds before which no piece is overdue.
+    wait_for_workers
+        Seconds that the run waits when no worker is there.
+
+    Attributes
+    ----------
+    summary : Summary
+        Who did how much; complete when the run has ended.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        sharing: Sharing,
+        *,
+        afterwards: Call | None = None,
+        patience: float = PATIENCE,
+        wait_for_workers: float = WAIT_FOR_WORKERS,
+    ) -> None:
+        self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
+        self.summary = new_summary(name)
+        self._client, self._name, self._sharing, self._afterwards = client, name, sharing, afterwards
+        self._wait_for_workers = wait_for_workers
+        self._allowed = int(dask.config.get("distributed.scheduler.allowed-failures"))
+        self._run = uuid4().hex[:8]
+        self._number = 0
+        self._queue = Queue(patience=patience)
+        self._calls: list[Sequence[Call] | None] = []
+        self._new: deque[tuple[Sequence[Call], float]] = deque()
+        self._started = self._complete = self._ended = False
+        self._pieces: dict[Piece, tuple[Future[Any], asyncio.Task[None]]] = {}
+        self._wake = asyncio.Event()
+        self._begin = self._seen = time.monotonic()
+        if not client.loop or client.status != "running":
+            raise ClusterLostError
+        client.loop.add_callback(self._drive)
+
+    # From any thread.
+
+    def add(self, calls: Sequence[Call], cost: float = 1.0) -> None:
+        """Add an item: calls that one worker makes, one after the other. Items are numbered from 0."""
+        self._new.append((calls, cost))
+        if self._started:
+            self._nudge()
+
+    def start(self) -> None:
+        """Say that all has been added that is known at the start."""
+        self._started = True
+        self._nudge()
+
+    def complete(self) -> None:
+        """Say that no more items come."""
+        self._started = self._complete = True
+        self._nudge()
+
+    def cancel(self) -> None:
+        """End now; nothing of what is not finished counts."""
+        self._started = self._ended = True
+        self._nudge()
+
+    def outcome(self) -> Outcome:
+        """Wait for a result or a failure; None is the end."""
+        while True:
+            try:
+                return self._outcomes.get(timeout=1.0)
+            except Empty:
+                if self._client.status == "closed":
+                    # Its event loop, where all is done, may have ended with it.
+                    self._outcomes.put(None)
+                    return Failure(ClusterLostError())
+
+    def _nudge(self) -> None:
+        if self._client.loop and self._client.status != "closed":
+            self._client.loop.add_callback(self._wake.set)
+
+    # In the event loop.
+
+    @property
+    def _scheduler(self) -> Any:
+        if self._client.scheduler is None:
+            raise ClusterLostError
+        return self._client.scheduler
+
+    async def _drive(self) -> None:
+        watching = None
+        try:
+            await self._learn()
+            # The first pieces are cut with a view of all.
+            while not self._started and time.monotonic() < self._begin + START:
+                await self._sleep()
+            self._started = True
+            watching = asyncio.ensure_future(self._watch())
+            while not self._ended:
+                self._step()
+                await self._sleep()
+        except Exception as error:  # noqa: BLE001 - the thread that waits for results raises it
+            self._fail(error if self._client.status == "running" else ClusterLostError())
+        finally:
+            if watching:
+                watching.cancel()
+            for piece in list(self._pieces):
+                self._forget(piece)
+            self._outcomes.put(None)
+        with suppress(OSError, ClusterLostError):
+            await self._remember()
+
+    async def _sleep(self) -> None:
+        """Wait for what happens, but not for long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), TICK)
+        self._wake.clear()
+
+    async def _learn(self) -> None:
+        """Find the workers, and what is known of their speeds."""
+        speeds = await self._scheduler.get_metadata(keys=[METADATA, self._name], default={})
+        self._queue.rates.know(speeds)
+        await self._look_at_workers()
+
+    async def _remember(self) -> None:
+        # A worker without a name is called by its address, which it has only once.
+        here = {worker.name for worker in self._queue.workers.values()}
+        speeds = self._queue.rates.to_remember()
+        speeds = {name: speed for name, speed in speeds.items() if name in here or "://" not in name}
+        if speeds and self._client.status == "running":
+            await self._scheduler.set_metadata(keys=[METADATA, self._name], value=speeds)
+
+    async def _watch(self) -> None:
+        """Follow workers that come and go."""
+        probe = None
+        while not self._ended:
+            try:
+                await self._look_at_workers()
+            except (OSError, ClusterLostError):
+                if self._client.status != "running":
+                    self._fail(ClusterLostError())
+            if any(worker.trusted for worker in self._queue.workers.values()):
+                self._seen, probe = time.monotonic(), None
+            else:
+                # An adaptive cluster starts workers for tasks that wait for one.
+                probe = probe or self._client.submit(int, key=f"wake-{self._run}", pure=False)
+                if not self._queue.workers and time.monotonic() - self._seen > self._wait_for_workers:
+                    self._fail(TimeoutError(f"no worker has come in {self._wait_for_workers:g} s; start one"))
+            await asyncio.sleep(LOOK_AT_WORKERS + LOOK_AT_EACH * len(self._queue.workers))
+
+    async def _look_at_workers(self) -> None:
+        found = (await self._scheduler.identity(n_workers=-1))["workers"]
+        known = self._queue.workers
+        now = time.monotonic()
+        for address in known.keys() - found.keys():
+            self._lose(address, now)
+        for address, worker in found.items():
+            if address not in known and worker["status"] == "running":
+                self._queue.add_worker(address, str(worker["name"]), worker["nthreads"])
+                share = self.summary.shares.setdefault(str(worker["name"]), Share(worker["nthreads"]))
+                share.came(now - self._begin)
+            elif address in known:
+                self._queue.set_leaving(address, leaving=worker["status"] != "running")
+        self._wake.set()
+
+    def _lose(self, address: str, now: float) -> None:
+        self.summary.shares[self._queue.workers[address].name].went(now - self._begin)
+        for piece in self._queue.remove_worker(address):
+            self._forget(piece)
+        self._check_losses()
+
+    def _check_losses(self) -> None:
+        for item, losses in self._queue.losses.items():
+            if losses > self._allowed:
+                self._fail(WorkersLostError(self._name, losses), item)
+                return
+
+    def _step(self) -> None:
+        """Take what was added, and send what is decided."""
+        while self._new:
+            calls, cost = self._new.popleft()
+            self._calls.append(calls)
+            self._queue.add(cost)
+        if self._complete and not self._queue.left and not self._new:
+            self._ended = True
+            return
+        sent, taken = self._queue.decide(time.monotonic())
+        for piece in taken:
+            self._forget(piece)
+        for piece in sent:
+            try:
+                self._send(piece)
+            except Exception as error:  # noqa: BLE001 - as what can't be pickled
+                self._fail(error, piece.items[0])
+                return
+
+    def _send(self, piece: Piece) -> None:
+        key = f"{self._name}-{self._run}-{self._number}"
+        pickled, shared = pack([self._calls[item] or () for item in piece.items], self._afterwards, self._sharing)
+        # Many small arguments are no reason to warn of a large task.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+            future = self._client.submit(
+                run_piece,
+                pickled,
+                key,
+                *shared,
+                key=key,
+                pure=False,
+                workers=[piece.worker.address],
+                # Work stealing, too, leaves a task where it is that may run nowhere else.
+                allow_other_workers=False,
+                # Dask takes tasks that are submitted within a moment in any order.
+                priority=-self._number,
+            )
+        self._number += 1
+        self._pieces[piece] = future, asyncio.ensure_future(self._follow(piece, future))
+
+    async def _follow(self, piece: Piece, future: Future[Any]) -> None:
+        """Wait for a piece's answer."""
+        try:
+            answer = await future
+        except asyncio.CancelledError:
+            if piece not in self._pieces:
+                raise  # by _forget
+            self._fail(ClusterLostError())
+        except Exception as error:  # noqa: BLE001 - the thread that waits for results raises it
+            self._failed(piece, future, error)
+        else:
+            self._answered(piece, answer)
+        self._wake.set()
+
+    def _answered(self, piece: Piece, answer: Answer | None) -> None:
+        now = time.monotonic()
+        del self._pieces[piece]
+        if answer is None:
+            self._queue.withdrawn(piece, now)
+            return
+        finished = self._queue.finished(piece, answer.seconds, now)
+        for other in finished.obsolete:
+            self._forget(other)
+        share = self.summary.shares[piece.worker.name]
+        share.pieces += 1
+        share.items += len(piece.items)
+        share.repeats += len(piece.items) - len(finished.new)
+        share.work += piece.cost
+        share.busy += sum(answer.seconds)
+        for place in finished.new:
+            item = piece.items[place]
+            self.summary.work += self._queue.cost(item)
+            self._calls[item] = None
+            self._outcomes.put(Result(item, answer.results[place], answer.extras[place]))
+        self.summary.seconds = now - self._begin
+
+    def _failed(self, piece: Piece, future: Future[Any], error: Exception) -> None:
+        now = time.monotonic()
+        if piece not in self._pieces:
+            return
+        if future.status == "cancelled" or self._client.status != "running":
+            self._fail(ClusterLostError())
+        elif isinstance(error, KilledWorker) or future.status != "error":
+            # Dask counts workers too that were lost while they had the piece; or its answer was lost on the way.
+            del self._pieces[piece]
+            self._queue.withdrawn(piece, now, lost=True)
+            self._check_losses()
+        elif self._queue.needed(piece):
+            error.add_note(f"on worker {piece.worker.name} at {piece.worker.address}")
+            self._fail(error, piece.items[0])
+        else:
+            del self._pieces[piece]
+            self._queue.withdrawn(piece, now)
+
+    def _fail(self, error: BaseException, item: int | None = None) -> None:
+        if not self._ended:
+            self._ended = True
+            self._outcomes.put(Failure(error, item))
+        self._wake.set()
+
+    def _forget(self, piece: Piece) -> None:
+        """Let go of a piece: the worker that has not begun with it never will."""
+        if piece in self._pieces:
+            future, following = self._pieces.pop(piece)
+            following.cancel()
+            future.release()

@@ -1,0 +1,129 @@
+"""Who did how much of a run: for reports, and for whoever wonders whether a machine helps."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Share:
+    """What one worker did.
+
+    Attributes
+    ----------
+    threads : int
+        Of the worker.
+    presence : list of (float, float or None)
+        When it came and went, in seconds since the run's start; None where it was there to the end.
+    items, pieces : int
+        Items that it computed, and pieces in which they came.
+    repeats : int
+        Of these items, those that another worker answered first.
+    work, busy : float
+        Cost of its items, and the seconds that its threads took for them.
+    """
+
+    threads: int
+    presence: list[tuple[float, float | None]] = field(default_factory=list)
+    items: int = 0
+    pieces: int = 0
+    repeats: int = 0
+    work: float = 0.0
+    busy: float = 0.0
+
+    def came(self, time: float) -> None:
+        """Note that the worker came."""
+        self.presence.append((time, None))
+
+    def went(self, time: float) -> None:
+        """Note that the worker went."""
+        begin, _ = self.presence.pop()
+        self.presence.append((begin, time))
+
+    def present(self, seconds: float) -> float:
+        """Give for how many of a run's seconds the worker was there."""
+        return math.fsum(max(0.0, (seconds if end is None else end) - begin) for begin, end in self.presence)
+
+    @property
+    def rate(self) -> float | None:
+        """Work a second of the whole worker while it computes, None when it did nothing."""
+        return self.threads * self.work / self.busy if self.busy else None
+
+
+@dataclass
+class Summary:
+    """A run of calls on the workers of a cluster.
+
+    Attributes
+    ----------
+    name : str
+        Of the function that was called.
+    seconds : float
+        From the first call that was added to the last answer.
+    work : float
+        Cost of all calls that were answered; the number of calls where no cost was given.
+    shares : dict of str to Share
+        By name of the worker.
+    """
+
+    name: str
+    seconds: float = 0.0
+    work: float = 0.0
+    shares: dict[str, Share] = field(default_factory=dict)
+
+    @property
+    def efficiency(self) -> float | None:
+        """The rate of all, divided by the sum of the workers' own rates; None when nothing is measured.
+
+        A worker's rate is that of the items that it happened to get: with few items of very different length, this is a
+        rough figure.
+        """
+        # A copy: a run that is not over yet may add to it.
+        shares = list(self.shares.values())
+        possible = math.fsum(share.rate * share.present(self.seconds) for share in shares if share.rate)
+        return self.work / possible if possible else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what `result.json` has of it."""
+        return {
+            "function": self.name,
+            "seconds": self.seconds,
+            "calls": self.work,
+            "efficiency": self.efficiency,
+            "workers": [
+                {
+                    "name": name,
+                    "calls": share.items,
+                    "pieces": share.pieces,
+                    "repeats": share.repeats,
+                    "busy_seconds": share.busy,
+                    "rate": share.rate,
+                }
+                for name, share in sorted(self.shares.items(), key=lambda each: (len(each[0]), each[0]))
+            ],
+        }
+
+
+_observers: ContextVar[list[Summary] | None] = ContextVar("observers", default=None)
+
+
+@contextmanager
+def observed() -> Iterator[list[Summary]]:
+    """Yield a list that takes the summaries of the runs that start inside, in the order of their start."""
+    summaries: list[Summary] = []
+    token = _observers.set(summaries)
+    try:
+        yield summaries
+    finally:
+        _observers.reset(token)
+
+
+def new_summary(name: str) -> Summary:
+    """Make a summary, and show it to whoever observes."""
+    summary = Summary(name)
+    if (summaries := _observers.get()) is not None:
+        summaries.append(summary)
+    return summary

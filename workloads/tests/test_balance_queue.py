@@ -1,0 +1,195 @@
+"""The queue's decisions, on workers that are not there."""
+
+import math
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tritoncluster.balance.queue import Queue
+from tritoncluster.balance.simulation import SimulatedWorker, Simulation
+
+# Some seconds of life, death and sleep; every cluster has one worker that stays well, or nothing would ever end.
+moments = st.one_of(st.just(math.inf), st.floats(0, 20))
+workers = st.builds(
+    SimulatedWorker,
+    speed=st.floats(0.05, 5),
+    threads=st.integers(1, 4),
+    comes=st.floats(0, 5),
+    dies=moments,
+    hangs=moments,
+    changes=moments,
+    factor=st.floats(0.1, 3),
+)
+crews = st.builds(
+    lambda well, others: [well, *others],
+    st.builds(SimulatedWorker, speed=st.floats(0.2, 5), threads=st.integers(1, 4)),
+    st.lists(workers, max_size=5),
+)
+costs = st.lists(st.floats(0.001, 3), min_size=1, max_size=80)
+
+
+def none_idle_while_work_waits(queue: Queue) -> None:
+    if queue._items.first is not None:
+        assert not any(worker.idle for worker in queue.workers.values())
+
+
+@settings(max_examples=150, deadline=None)
+@given(crew=crews, costs=costs, told=st.booleans(), earlier=st.booleans(), patience=st.floats(0.5, 40))
+def test_each_item_is_answered_once_whatever_workers_do(crew, costs, told, earlier, patience):
+    simulation = Simulation(
+        crew,
+        costs,
+        told=costs if told else None,
+        earlier=earlier,
+        patience=patience,
+        watch=none_idle_while_work_waits,
+    )
+    result = simulation.run()
+    assert Counter(result.answers) == Counter(range(len(costs)))
+    assert simulation.queue.left == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(crew=crews, costs=costs)
+def test_pieces_hold_only_items_that_wait(crew, costs):
+    def watch(queue: Queue) -> None:
+        held = Counter(item for worker in queue.workers.values() for piece in worker.pieces for item in piece.items)
+        assert all(len(queue._items.copies[item]) == number for item, number in held.items())
+        for worker in queue.workers.values():
+            assert len(worker.pieces) <= worker.threads + math.ceil(worker.threads / 2)
+        # Never more than one repeat of an item, unless a worker is not counted upon.
+        if all(worker.trusted for worker in queue.workers.values()):
+            assert max(held.values(), default=0) <= 2
+
+    Simulation(crew, costs, watch=watch).run()
+
+
+@settings(max_examples=50, deadline=None)
+@given(speeds=st.lists(st.floats(0.05, 1), min_size=2, max_size=12), earlier=st.booleans())
+def test_equal_items_end_within_one_item_of_the_ideal(speeds, earlier):
+    crew = [SimulatedWorker(speed) for speed in speeds]
+    result = Simulation(crew, [0.01] * 3000, earlier=earlier).run()
+    # The longest that anyone can be late with: a piece that is cut short of nothing, on the slowest.
+    assert result.seconds <= 1.05 * result.bound + 0.2 + 2 * 0.01 / min(speeds)
+
+
+def test_long_items_are_begun_first():
+    begun: list[int] = []
+
+    def watch(queue: Queue) -> None:
+        for worker in queue.workers.values():
+            begun.extend(item for piece in worker.running for item in piece.items if item not in begun)
+
+    costs = [1.0, 5.0, 0.5, 7.0, 2.0, 9.0]
+    Simulation([SimulatedWorker(1.0)], costs, told=costs, watch=watch).run()
+    assert begun == sorted(range(6), key=lambda item: -costs[item])
+
+
+def test_pieces_shrink_towards_the_end_and_are_few():
+    sizes: dict[int, int] = {}
+
+    def watch(queue: Queue) -> None:
+        for worker in queue.workers.values():
+            sizes.update({piece.items[0]: len(piece.items) for piece in worker.pieces})
+
+    crew = [SimulatedWorker(1.0), SimulatedWorker(0.25), SimulatedWorker(0.25)]
+    result = Simulation(crew, [0.005] * 10_000, earlier=True, watch=watch).run()
+    in_order = [sizes[item] for item in sorted(sizes)]
+    assert max(in_order[: len(in_order) // 4]) > 10 * max(in_order[-3:])
+    assert result.pieces < 100 * len(crew)
+
+
+def test_what_a_slowed_worker_has_is_repeated():
+    # At a tenth of its speed, what it holds would take it as long as the others for all.
+    slowed = SimulatedWorker(1.0, changes=5.0, factor=0.1)
+    result = Simulation([slowed, SimulatedWorker(0.25), SimulatedWorker(0.25)], [0.01] * 1500, earlier=True).run()
+    after = result.bound - 5.0
+    assert result.seconds - 5.0 <= 1.1 * after
+
+
+def test_killed_worker_costs_its_own_pieces():
+    undisturbed = [SimulatedWorker(1.0), SimulatedWorker(1.0), SimulatedWorker(1.0)]
+    killed = [SimulatedWorker(1.0), SimulatedWorker(1.0), SimulatedWorker(1.0, dies=5.0)]
+    alone = Simulation(undisturbed, [0.01] * 3000, earlier=True).run()
+    result = Simulation(killed, [0.01] * 3000, earlier=True).run()
+    assert alone.seconds <= 1.05 * alone.bound
+    assert result.seconds <= 1.1 * result.bound
+
+
+def test_hung_worker_is_given_up_by_the_rule():
+    queue = Queue(patience=20.0)
+    for name in ("well", "hung"):
+        queue.add_worker(name, name, 1)
+    for _ in range(100):
+        queue.add()
+    now, given_up = 0.0, None
+    sent, _ = queue.decide(now)
+    pieces = {piece.worker.address: [each for each in sent if each.worker is piece.worker] for piece in sent}
+    while given_up is None and now < 100:
+        now += 1.0
+        done = pieces["well"].pop(0)
+        queue.finished(done, [1.0 / len(done.items)] * len(done.items), now)
+        sent, _ = queue.decide(now)
+        pieces["well"] += [piece for piece in sent if piece.worker.address == "well"]
+        if not queue.workers["hung"].trusted:
+            given_up = now
+    # More than ten times as long as expected, a second at most for each of its pieces, and more than its patience.
+    assert given_up is not None
+    assert 20 < given_up <= 23
+    hung = queue.workers["hung"].pieces
+    assert not queue.workers["hung"].idle
+    # It answers after all, and gets work again.
+    queue.finished(hung[0], [1.0] * len(hung[0].items), now)
+    assert queue.workers["hung"].trusted
+
+
+def test_worker_that_leaves_gets_no_more_and_its_items_wait():
+    queue = Queue()
+    queue.add_worker("stays", "stays", 1)
+    queue.add_worker("leaves", "leaves", 1)
+    for _ in range(4):
+        queue.add()
+    queue.decide(0.0)
+    queue.set_leaving("leaves", leaving=True)
+    sent, _ = queue.decide(0.1)
+    assert all(piece.worker.address == "stays" for piece in sent)
+    queue.set_leaving("leaves", leaving=False)
+    assert queue.workers["leaves"].trusted
+
+
+def test_item_that_takes_workers_down_is_sent_alone_and_counted():
+    queue = Queue({"a": 100.0, "b": 100.0})
+    queue.add_worker("a", "a", 1)
+    for _ in range(50):
+        queue.add()
+    (first, *_), _ = queue.decide(0.0)
+    assert len(first.items) > 1
+    queue.remove_worker("a")
+    assert all(queue.losses[item] == 1 for item in first.items)
+    queue.add_worker("b", "b", 1)
+    (again, *_), _ = queue.decide(1.0)
+    assert again.items == first.items[:1]
+
+
+def test_speeds_are_remembered_and_scaled():
+    queue = Queue({"fast": 10.0, "slow": 1.0})
+    queue.add_worker("fast", "fast", 1)
+    queue.add_worker("slow", "slow", 1)
+    for _ in range(1000):
+        queue.add()
+    sent, _ = queue.decide(0.0)
+    sizes = {piece.worker.name: len(piece.items) for piece in sent}
+    assert sizes["fast"] > 5 * sizes["slow"]
+    # Items are ten times as long this time: what is measured on one worker tells of the other.
+    fast = next(piece for piece in sent if piece.worker.name == "fast")
+    queue.finished(fast, [1.0] * len(fast.items), 1.0 * len(fast.items))
+    assert queue.rates.speed("slow") == pytest.approx(0.1)
+    assert queue.rates.to_remember() == pytest.approx({"fast": 1.0, "slow": 0.1})
+
+
+def test_what_waits_behind_a_hung_piece_is_taken_by_who_is_idle():
+    hung, well = SimulatedWorker(1.0, hangs=1.0), SimulatedWorker(1.0)
+    result = Simulation([hung, well], [0.1] * 60, earlier=True).run()
+    assert result.seconds < 7  # long before anything is overdue
