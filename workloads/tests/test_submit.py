@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 from command import tritoncluster
 from distributed import Client, Worker
+from remote import remote
 
 from tritoncluster.errors import InputError
-from tritoncluster.submit import FOLDER, SubmittedFiles, read_files, run_script
+from tritoncluster.submit import FOLDER, SubmittedFiles, _scheduler_folder, read_files, run_script
 
 SCRIPT = """
 import sys
@@ -48,6 +49,24 @@ def test_script_finds_cluster_modules_and_data(client: Client, script: Path, cap
     assert capsys.readouterr().out == "the script's own output\n"
     assert submitted_on_workers(client) == set()
     assert client.status == "running"
+
+
+def test_modules_reach_a_scheduler_elsewhere(tmp_path: Path, script: Path):
+    script.write_text(
+        "from distributed import Client\n"
+        "import submitted_helper\n"
+        "client = Client()\n"
+        "print(client.gather(client.map(submitted_helper.double, range(3))))\n"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with remote(tmp_path / "cluster") as cluster:
+        words = ["submit", "--with", "../submitted_helper.py", "../script.py"]
+        for _ in range(2):
+            done = tritoncluster(elsewhere, "--scheduler", cluster.address, *words)
+            assert done.stdout == "[0, 2, 4]\n", done.stderr
+        with Client(cluster.address, set_as_default=False) as client:
+            assert client.run_on_scheduler(lambda: list(_scheduler_folder().glob("*.py"))) == []
 
 
 def test_different_files_of_a_name_are_refused(client: Client):

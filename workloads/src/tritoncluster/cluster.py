@@ -78,6 +78,9 @@ def _embedded(workers: int, threads_per_worker: int) -> Iterator[Client]:
         # A killed worker's nanny starts another. Dask gives up on a nanny whose new worker is not there in 15 s, for
         # good; on a small or busy machine starting takes longer.
         dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),
+        # Dask's memory manager takes a copy of data from a worker as soon as no task there waits for it; ours wait in
+        # the client, and the next would fetch it again.
+        dask.config.set({"distributed.scheduler.active-memory-manager.start": False}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=threads_per_worker,

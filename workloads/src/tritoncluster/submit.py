@@ -4,7 +4,8 @@ import importlib
 import os
 import runpy
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,8 +20,46 @@ from tritoncluster.nodes import scheduler_address
 FOLDER = "submitted"
 
 
-# In a worker's process: file -> the scripts that brought it.
+# In the process of a worker or a scheduler: file -> the scripts that brought it.
 _users: dict[Path, set[str]] = {}
+
+
+def _put(folder: Path, files: dict[str, bytes], script: str) -> None:
+    """Write a script's files, and make the modules among them importable."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        path = folder / name
+        if _users.get(path) and path.read_bytes() != content:
+            raise InputError(f"--with {name}: another script on this cluster has a different {name}; rename yours")
+        path.write_bytes(content)
+        _users.setdefault(path, set()).add(script)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+
+
+def _remove(folder: Path, files: Iterable[str], script: str) -> None:
+    """Remove the files that no other script has, and forget the modules that came from them."""
+    for name in files:
+        path = folder / name
+        users = _users.get(path, set())
+        users.discard(script)
+        if not users:
+            path.unlink(missing_ok=True)
+            if getattr(sys.modules.get(path.stem), "__file__", None) == str(path):
+                del sys.modules[path.stem]
+
+
+def _scheduler_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"tritoncluster-{os.getpid()}" / FOLDER
+
+
+def _put_on_scheduler(files: dict[str, bytes], script: str) -> None:
+    _put(_scheduler_folder(), files, script)
+
+
+def _remove_from_scheduler(files: list[str], script: str) -> None:
+    _remove(_scheduler_folder(), files, script)
 
 
 class SubmittedFiles(WorkerPlugin):
@@ -41,28 +80,11 @@ class SubmittedFiles(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         """Write the files."""
-        folder = Path(worker.local_directory) / FOLDER
-        folder.mkdir(exist_ok=True)
-        for name, content in self.files.items():
-            path = folder / name
-            if _users.get(path) and path.read_bytes() != content:
-                raise InputError(f"--with {name}: another script on this cluster has a different {name}; rename yours")
-            path.write_bytes(content)
-            _users.setdefault(path, set()).add(self.name)
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
-        importlib.invalidate_caches()
+        _put(Path(worker.local_directory) / FOLDER, self.files, self.name)
 
     def teardown(self, worker: Worker) -> None:
-        """Remove the files that no other script has, and forget the modules that came from them."""
-        for name in self.files:
-            path = Path(worker.local_directory) / FOLDER / name
-            users = _users.get(path, set())
-            users.discard(self.name)
-            if not users:
-                path.unlink(missing_ok=True)
-                if getattr(sys.modules.get(path.stem), "__file__", None) == str(path):
-                    del sys.modules[path.stem]
+        """Remove them."""
+        _remove(Path(worker.local_directory) / FOLDER, self.files, self.name)
 
 
 def local_path(name: str) -> Path:
@@ -104,6 +126,8 @@ def run_script(client: Client, script: Path, arguments: Sequence[str], files: di
         Whatever the script raises, SystemExit among it.
     """
     plugin = SubmittedFiles(files)
+    # The scheduler unpickles what `Client.map` is given. In this process it finds modules where the script does.
+    embedded = client.cluster is not None
     old_arguments, old_path = sys.argv, sys.path[:]
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(script.resolve().parent))
@@ -111,6 +135,8 @@ def run_script(client: Client, script: Path, arguments: Sequence[str], files: di
     try:
         if files:
             client.register_plugin(plugin)
+            if not embedded:
+                client.run_on_scheduler(_put_on_scheduler, files, plugin.name)
         with dask.config.set({"scheduler-address": scheduler_address(client)}):
             runpy.run_path(str(script), run_name="__main__")
     finally:
@@ -118,6 +144,8 @@ def run_script(client: Client, script: Path, arguments: Sequence[str], files: di
         _close_others(client)
         if files and client.status == "running":
             client.unregister_worker_plugin(plugin.name)
+            if not embedded:
+                client.run_on_scheduler(_remove_from_scheduler, list(files), plugin.name)
 
 
 def _close_others(client: Client) -> None:
