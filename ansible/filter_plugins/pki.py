@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def is_due(folder: str, authority: str, names: list[str], days: int) -> bool:
         return True
     found = x509.load_pem_x509_certificate(certificate.read_bytes())
     signer = x509.load_pem_x509_certificate(Path(authority).read_bytes())
-    if found.not_valid_after_utc < datetime.now(timezone.utc) + timedelta(days=days) or _names(found) != set(names):
+    if found.not_valid_after_utc < datetime.now(UTC) + timedelta(days=days) or _names(found) != set(names):
         return True
     try:
         found.verify_directly_issued_by(signer)

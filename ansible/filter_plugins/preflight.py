@@ -47,12 +47,12 @@ def problems(hosts: list[dict[str, Any]]) -> list[str]:
 def _of_error(error: str) -> str:
     # SSH says the reason last.
     reason = error.strip().splitlines()[-1].strip() if error.strip() else "no answer"
-    reason = re.sub(r"^.*?(ssh: |Task failed: )", "", reason).rstrip(".")
+    reason = re.sub(r"^(Task failed: )?(.* via ssh: )?(ssh: )?", "", reason).rstrip(".")
     if re.search(r"sudo|become|privilege|password is required", error, re.IGNORECASE):
         return f"sudo is refused ({reason}): let the login use sudo, and give its password with --ask-become-pass"
     if re.search(r"python|interpreter", error, re.IGNORECASE):
         return f"Python does not run ({reason}): install the package python3 there"
-    return f"can't be reached by SSH ({reason}): see that it is on, that ansible_host is right, and that `ssh` to it works"
+    return f"can't be reached by SSH ({reason}): is it on, is ansible_host right, does `ssh` reach it?"
 
 
 def _of_host(host: dict[str, Any]) -> Iterator[str]:

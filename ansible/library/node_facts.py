@@ -216,7 +216,6 @@ def main() -> None:
                 "free": {folder: free(folder) for folder in module.params["folders"]},
                 "limits_memory": limits_memory(),
                 "listeners": listeners(),
-                "login": os.environ.get("SUDO_USER", "root"),
                 "memory": memory(),
                 "release": {
                     "id": system.get("ID", ""),

@@ -13,8 +13,8 @@ DOCUMENTATION = """
 module: node_files
 short_description: Write several small files in one go
 description:
-  - As ansible.builtin.copy with content does for one, which takes two connections for each file. With the dozen of files
-    that a host gets, that would be most of the time of a run that changes nothing.
+  - As ansible.builtin.copy with content does for one, which takes two connections for each file. With the dozen of
+    files that a host gets, that would be most of the time of a run that changes nothing.
   - Folders are made for the files, with the same owner and group.
 options:
   files:
@@ -92,18 +92,17 @@ def main() -> None:
     given = module.params
     folder = Path(given["folder"])
 
-    def attribute(path: Path, mode: str, changed: bool) -> bool:
-        wanted = {"path": str(path), "mode": mode, "owner": given["owner"], "group": given["group"]}
+    def has_wrong_attributes(path: Path, mode: str) -> bool:
         if module.check_mode and not path.exists():
             return True
-        arguments = module.load_file_common_arguments({**wanted, "attributes": None, "seuser": None, "serole": None,
-                                                       "setype": None, "selevel": None, "unsafe_writes": False})
-        return module.set_fs_attributes_if_different(arguments, changed)
+        wanted = dict.fromkeys(("attributes", "seuser", "serole", "setype", "selevel", "unsafe_writes"))
+        wanted |= {"path": str(path), "mode": mode, "owner": given["owner"], "group": given["group"]}
+        return module.set_fs_attributes_if_different(module.load_file_common_arguments(wanted), changed=False)
 
     changed = not folder.is_dir()
     if changed and not module.check_mode:
         folder.mkdir(parents=True, mode=0o700)
-    changed = attribute(folder, given["folder_mode"], changed)
+    changed |= has_wrong_attributes(folder, given["folder_mode"])
     written = []
     for name, content in given["files"].items():
         path = folder / name
@@ -111,7 +110,7 @@ def main() -> None:
             written.append(str(path))
             if not module.check_mode:
                 write(module, path, content)
-        changed = attribute(path, given["modes"].get(name, "0644"), changed)
+        changed |= has_wrong_attributes(path, given["modes"].get(name, "0644"))
     module.exit_json(changed=changed or bool(written), written=written)
 
 
