@@ -1,0 +1,32 @@
+"""Print README.md's table of a deployment's settings, made of the roles' argument specs."""
+
+from pathlib import Path
+
+import yaml
+
+ROLES = Path(__file__).resolve().parent.parent / "ansible/roles"
+
+
+def rows(roles: Path = ROLES) -> list[str]:
+    """Give a row for each setting that has a default."""
+    found: dict[str, str] = {}
+    for path in sorted(roles.glob("*/meta/argument_specs.yml")):
+        for spec in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values():
+            for name, option in spec["options"].items():
+                if not option.get("required"):
+                    found.setdefault(name, f"| `{name}` | `{_written(option['default'])}` | {option['description']} |")
+    return [found[name] for name in sorted(found)]
+
+
+def _written(default: object) -> str:
+    written = str(default).lower() if isinstance(default, bool) else str(default)
+    return written.replace("|", "\\|") or '""'
+
+
+def table() -> str:
+    """Give the whole table."""
+    return "\n".join(["| setting | default | what it is |", "|---|---|---|", *rows()])
+
+
+if __name__ == "__main__":
+    print(table())
