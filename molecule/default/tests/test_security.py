@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import ADDRESSES, PKI, containers, index, on
+from conftest import ADDRESSES, PKI, index, on
 
 SCHEDULER = ADDRESSES["desktop"]
 #: Mutual TLS: scheduler, registry, and the workers' and nannies' ports.
@@ -48,7 +48,10 @@ def foreign(tmp_path_factory):
 def test_plain_text_is_refused(address, port):
     with socket.create_connection((address, port), 10) as connection:
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        received = connection.recv(100)
+        try:
+            received = connection.recv(100)
+        except ConnectionResetError:
+            received = b""
     # Go's server says in plain text that it wants TLS.
     assert not received or received.startswith((b"\x15\x03", b"HTTP/1.0 400"))
 
@@ -93,7 +96,3 @@ def test_the_dashboard_wants_the_password():
         urllib.request.HTTPSHandler(context=trust), urllib.request.HTTPBasicAuthHandler(passwords)
     )
     assert opener.open(url, timeout=10).status == 200
-
-
-def test_tests_found_containers():
-    assert containers(on("desktop"))
