@@ -58,7 +58,7 @@ engine-stop: ## Stop the engine that `make engine` started, and remove all it ma
 images: engine ## Both images, for amd64 and arm64
 	@eval "$$(.ci/engine start)" && docker/bake cross
 
-images-archive: engine ## Both images in images.tar, to deploy without building: -e images_archive=images.tar
+images-archive: engine ## Both images in images.tar, to deploy with -e images_archive=images.tar
 	@eval "$$(.ci/engine start)" && docker/archive
 
 ##@ Measure it

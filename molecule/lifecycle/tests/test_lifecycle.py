@@ -102,7 +102,7 @@ def job(alone):
     )  # fmt: skip
     counts = "python3 -c 'import urllib.request as r; print(r.urlopen(\"http://127.0.0.1:8788/json/counts.json\").read().decode())'"
     for _ in range(60):
-        if json.loads(on("desktop").check_output(counts)).get("memory", 0) >= 3:
+        if json.loads(on("desktop").check_output(counts)).get("processing", 0) >= 3:
             break
         time.sleep(0.5)
     assert process.poll() is None, "the job ended before the test began"
