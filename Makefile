@@ -39,7 +39,7 @@ test-compose: setup ## The cluster of compose.yaml, in containers. Not part of `
 
 test-molecule: engine ## A room of hosts as containers, through SSH. Not part of `test` yet
 	@scripts/setup development
-	@eval "$$(.ci/engine start)" && PATH='$(CURDIR)/.venv/bin':"$$PATH" molecule test $(ARGS)
+	@eval "$$(.ci/engine start)" && PATH='$(CURDIR)/.venv/bin':"$$PATH" molecule test --all $(ARGS)
 
 test-reproducible: engine ## Both images of the last commit, built twice without cache, are the same
 	@eval "$$(.ci/engine start)" && docker/reproducible

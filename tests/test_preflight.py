@@ -17,7 +17,7 @@ GOOD = {
         "address": "192.168.1.11",
         "architecture": "arm64",
         "clock": 0.2,
-        "engine": {"installed": False, "version": "", "api": "", "compose": ""},
+        "engine": {"installed": False, "version": "", "api": "", "compose": "", "ours": False},
         "free": {"/var/lib/docker": 20 * GIB},
         "listeners": {"22": "sshd"},
         "memory": 4 * GIB,
@@ -57,15 +57,19 @@ def test_nothing_is_wrong_with_a_good_host():
         ({"listeners": {"8800": "nginx"}}, "pi-1: port 8800, which is for the worker, is in use by nginx: stop that"),
         ({"address": ""}, "pi-1: no IPv4 address"),
         (
-            {"engine": {"installed": True, "version": "20.10.24", "api": "1.41", "compose": "2.26.1"}},
+            {"engine": {"installed": True, "version": "20.10.24", "api": "1.41", "compose": "2.26.1", "ours": False}},
             "pi-1: Docker Engine 20.10.24 is too old: upgrade it to 25 or later",
         ),
         (
-            {"engine": {"installed": True, "version": "26.1.5", "api": "1.45", "compose": "2.3.0"}},
+            {"engine": {"installed": True, "version": "26.1.5", "api": "1.45", "compose": "2.3.0", "ours": False}},
             "pi-1: Docker Compose 2.3.0 is too old: upgrade it to 2.18",
         ),
         (
-            {"engine": {"installed": True, "version": "", "api": "", "compose": ""}},
+            {"engine": {"installed": True, "version": "26.1.5", "api": "1.45", "compose": "", "ours": False}},
+            "pi-1: Docker is installed without Compose: install",
+        ),
+        (
+            {"engine": {"installed": True, "version": "", "api": "", "compose": "", "ours": False}},
             "pi-1: Docker is installed but does not answer",
         ),
     ],

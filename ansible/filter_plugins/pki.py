@@ -14,7 +14,15 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Give the filters by name."""
-        return {"pki_is_due": is_due}
+        return {"pki_is_due": is_due, "pki_days_left": days_left}
+
+
+def days_left(certificate: str) -> int:
+    """Give the whole days until a certificate ends; many, when there is none yet."""
+    if not Path(certificate).exists():
+        return 10**6
+    end = x509.load_pem_x509_certificate(Path(certificate).read_bytes()).not_valid_after_utc
+    return (end - datetime.now(UTC)).days
 
 
 def is_due(folder: str, authority: str, names: list[str], days: int) -> bool:

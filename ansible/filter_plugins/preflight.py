@@ -100,13 +100,16 @@ def _of_system(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _of_engine(engine: dict[str, Any]) -> Iterator[str]:
-    if not engine["installed"]:
+    # What an earlier run left half done, this one completes.
+    if not engine["installed"] or engine["ours"]:
         return
     if not engine["version"]:
         yield "Docker is installed but does not answer: run `sudo systemctl start docker`, or remove it"
     elif _older(engine["api"], OLDEST_API):
         yield f"Docker Engine {engine['version']} is too old: upgrade it to 25 or later, or remove it"
-    elif engine["compose"] and _older(engine["compose"], OLDEST_COMPOSE):
+    elif not engine["compose"]:
+        yield "Docker is installed without Compose: install docker-compose-plugin, or docker-compose of Debian's"
+    elif _older(engine["compose"], OLDEST_COMPOSE):
         yield f"Docker Compose {engine['compose']} is too old: upgrade it to {OLDEST_COMPOSE} or later, or remove it"
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import ADDRESSES, HOSTS, log, on
@@ -40,7 +41,7 @@ def without_times(result):
 def test_a_job_runs_on_all_three(job, tmp_path):
     host = on("desktop")
     before = executed(host)
-    words = " ".join(["run", job, *JOBS[job], "--json", "--output", f"results/{job}"])
+    words = " ".join(["run", job, *JOBS[job], "--json", "--output", f"results/{job}-{time.time_ns()}"])
     done = host.run(f"cd /opt/tritoncluster/workload && docker compose run --rm --no-TTY workload {words}")
     assert done.rc == 0, done.stderr + "".join(log(on(name), "worker") for name in HOSTS)
     after = executed(host)
