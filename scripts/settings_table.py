@@ -1,5 +1,7 @@
-"""Print README.md's table of a deployment's settings, made of the roles' argument specs."""
+"""Print the table of a deployment's settings, made of the roles' argument specs; --write puts it into README.md."""
 
+import re
+import sys
 from pathlib import Path
 
 import yaml
@@ -28,5 +30,14 @@ def table() -> str:
     return "\n".join(["| setting | default | what it is |", "|---|---|---|", *rows()])
 
 
+def write(readme: Path) -> None:
+    """Replace the table between its two marks."""
+    marked = re.compile(r"(<!-- settings: .*?-->\n).*?(\n<!-- end of settings -->)", re.DOTALL)
+    readme.write_text(marked.sub(lambda found: found[1] + table() + found[2], readme.read_text(encoding="utf-8")))
+
+
 if __name__ == "__main__":
-    print(table())
+    if sys.argv[1:] == ["--write"]:
+        write(ROLES.parents[1] / "README.md")
+    else:
+        print(table())
