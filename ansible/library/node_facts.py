@@ -175,6 +175,16 @@ def engine() -> dict[str, object]:
     }
 
 
+def packages() -> list[str]:
+    """List what is installed of the packages that deploying needs; asking apt takes far longer."""
+    there = {
+        "docker-registry": shutil.which("docker-registry"),
+        "python3-requests": Path("/usr/lib/python3/dist-packages/requests").exists(),
+        "skopeo": shutil.which("skopeo"),
+    }
+    return sorted(name for name, found in there.items() if found)
+
+
 def services(folder: str = "/opt/tritoncluster") -> list[str]:
     """List what of ours is on this host."""
     return sorted(path.name for path in Path(folder).glob("*"))
@@ -217,6 +227,7 @@ def main() -> None:
                 "limits_memory": limits_memory(),
                 "listeners": listeners(),
                 "memory": memory(),
+                "packages": packages(),
                 "release": {
                     "id": system.get("ID", ""),
                     "version": system.get("VERSION_ID", ""),
