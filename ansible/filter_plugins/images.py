@@ -12,7 +12,7 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Give the filters by name."""
-        return {"image_digests": digests, "image_files": files}
+        return {"image_digests": digests, "image_files": files, "images_of_ours": of_ours}
 
 
 def digests(folder: str, images: list[str]) -> dict[str, str]:
@@ -29,6 +29,20 @@ def files(folder: str, images: list[str]) -> list[str]:
         found += [f"{image}/index.json", f"{image}/oci-layout"]
         found += [f"{image}/{_path(each)}" for each in dict.fromkeys(_reachable(Path(folder, image), digest))]
     return found
+
+
+def of_ours(images: list[dict[str, Any]], kept: tuple[str, ...] | list[str] = ()) -> list[dict[str, Any]]:
+    """Choose those of a host's images that came from our registry, but for digests that are kept."""
+
+    def is_ours(name: str) -> bool:
+        return ":5000/tritoncluster/" in name
+
+    return [
+        image
+        for image in images
+        if any(is_ours(name) for name in image.get("RepoDigests") or ())
+        and not any(name.rpartition("@")[2] in kept for name in image["RepoDigests"])
+    ]
 
 
 def _reachable(layout: Path, digest: str) -> list[str]:
