@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 PROJECT = Path(__file__).resolve().parent.parent
-ADDRESS = "10.214.13.{}"
+ADDRESS = "10.214.15.{}"
 RECEIVED = "cat /sys/class/net/eth0/statistics/rx_bytes"
 
 

@@ -126,7 +126,7 @@ def given(name, before, after):
     """Have a host in some state for a while; commands are root's."""
 
     def root(command):
-        subprocess.run(["docker", "exec", f"tritoncluster-test-{name}", "bash", "-c", command], check=True)
+        subprocess.run(["docker", "exec", f"tritoncluster-lifecycle-{name}", "bash", "-c", command], check=True)
 
     root(before)
     try:
@@ -168,7 +168,7 @@ def test_a_port_that_is_taken_is_refused():
 
 
 def test_a_host_that_is_not_there_is_refused():
-    hosts = inventory(*TWO, laptop={"ansible_host": "10.214.13.99", "ansible_ssh_common_args": "-o ConnectTimeout=3"})
+    hosts = inventory(*TWO, laptop={"ansible_host": "10.214.14.99", "ansible_ssh_common_args": "-o ConnectTimeout=3"})
     assert "laptop: can't be reached by SSH" in refused(hosts)
 
 
