@@ -47,7 +47,7 @@ def problems(hosts: list[dict[str, Any]]) -> list[str]:
 def _of_error(error: str) -> str:
     # SSH says the reason last.
     reason = error.strip().splitlines()[-1].strip() if error.strip() else "no answer"
-    reason = re.sub(r"^(Task failed: )?(.* via ssh: )?(ssh: )?", "", reason).rstrip(".")
+    reason = re.sub(r"^(Task failed: )?(.* (?:via|over) ssh: )?(ssh: )?", "", reason).rstrip(".")
     if re.search(r"sudo|become|privilege|password is required", error, re.IGNORECASE):
         return f"sudo is refused ({reason}): let the login use sudo, and give its password with --ask-become-pass"
     if re.search(r"python|interpreter", error, re.IGNORECASE):

@@ -32,7 +32,7 @@ def inventory(*workers, schedulers=("desktop",), **changes):
     """Write an inventory of some of the hosts, and give its file."""
     content = copy.deepcopy(ALL)
     content["scheduler"]["hosts"] = dict.fromkeys(schedulers)
-    content["workers"]["hosts"] = {name: ALL["workers"]["hosts"][name] for name in workers}
+    content["workers"]["hosts"] = {name: dict(ALL["workers"]["hosts"][name]) for name in workers}
     for name in set(schedulers) - set(workers):
         content["scheduler"]["hosts"][name] = ALL["workers"]["hosts"][name]
     content["scheduler"]["vars"] = content["workers"]["vars"]
