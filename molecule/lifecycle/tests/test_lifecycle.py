@@ -183,6 +183,7 @@ def test_a_run_that_was_killed_half_way_is_made_good():
         if "PLAY [Pull the images]" in line:
             break
     os.killpg(process.pid, signal.SIGKILL)
+    process.stdout.close()
     process.wait()
     play("site.yml", inventory(*TWO))
     assert names() == set(TWO)
