@@ -70,17 +70,14 @@ def changes(printed):
     return {host: int(number) for host, number in found}
 
 
-def identity():
-    """Ask the scheduler what it has."""
-    done = on("desktop").run(
-        "python3 -c 'import urllib.request as r; print(r.urlopen(\"http://127.0.0.1:8788/json/identity.json\").read().decode())'"
-    )
-    return json.loads(done.stdout) if done.rc == 0 else {"workers": {}}
-
-
 def names():
     """Give the names of the workers."""
-    return {worker["name"] for worker in identity()["workers"].values()}
+    script = """
+from distributed import Client
+with Client("tls://10.214.14.11:8786") as client:
+    print(*(worker["name"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()))
+"""
+    return set(on("desktop").check_output("docker exec tritoncluster-scheduler python3 -c %s", script).split())
 
 
 @pytest.fixture(scope="module")
