@@ -37,6 +37,10 @@ test-compose: setup ## The cluster of compose.yaml, in containers
 	@.ci/need-chromium
 	@PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m compose $(ARGS) tests
 
+test-molecule: engine ## A room of hosts as containers, through SSH. Not part of `test` yet
+	@scripts/setup development
+	@eval "$$(.ci/engine start)" && PATH='$(CURDIR)/.venv/bin':"$$PATH" molecule test --all $(ARGS)
+
 test-reproducible: engine ## Both images of the last commit, built twice without cache, are the same
 	@eval "$$(.ci/engine start)" && docker/reproducible
 
@@ -53,6 +57,9 @@ engine-stop: ## Stop the engine that `make engine` started, and remove all it ma
 
 images: engine ## Both images, for amd64 and arm64
 	@eval "$$(.ci/engine start)" && docker/bake cross
+
+images-archive: engine ## Both images in images.tar, to deploy with -e images_archive=images.tar
+	@eval "$$(.ci/engine start)" && docker/archive
 
 sbom: images setup ## Bills of materials (CycloneDX) of the images, in .cache/sbom
 	@eval "$$(.ci/engine start)" && set -e && mkdir -p .cache/sbom && for image in node gateway; do for arch in amd64 arm64; do \
@@ -94,5 +101,6 @@ clean: ## Remove what these commands made, but for results/
 
 # Benchmarks and tests take the whole machine: one at a time, whatever -j says.
 .NOTPARALLEL:
-.PHONY: help demo test lint test-unit test-pages test-repository test-images test-compose test-reproducible poster engine engine-stop images sbom up down
+.PHONY: help demo test lint test-unit test-pages test-repository test-images test-compose test-molecule test-reproducible
+.PHONY: poster engine engine-stop images images-archive sbom up down
 .PHONY: bench setup format hooks clean

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,10 @@ def test_linked_files_are_there() -> None:
     targets = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
     local = [target for target in targets if not re.match(r"\w+:", target)]
     assert [target for target in local if not (ROOT / target).exists()] == []
+
+
+def test_settings_are_those_of_the_roles() -> None:
+    printed = subprocess.run(
+        [sys.executable, ROOT / "scripts/settings_table.py"], check=True, capture_output=True, text=True
+    ).stdout
+    assert printed.strip() in (ROOT / "README.md").read_text()

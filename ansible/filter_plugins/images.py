@@ -1,0 +1,61 @@
+"""Ansible filters: images on the controller, as OCI layouts in a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Any]:
+        """Give the filters by name."""
+        return {"image_digests": digests, "image_files": files, "images_of_ours": of_ours}
+
+
+def digests(folder: str, images: list[str]) -> dict[str, str]:
+    """Give image -> digest of the index that names its platforms."""
+    return {
+        image: json.loads(Path(folder, image, "index.json").read_text())["manifests"][0]["digest"] for image in images
+    }
+
+
+def files(folder: str, images: list[str]) -> list[str]:
+    """List what belongs to the images, relative to `folder`; builds leave parts of earlier ones there."""
+    found = []
+    for image, digest in digests(folder, images).items():
+        found += [f"{image}/index.json", f"{image}/oci-layout"]
+        found += [f"{image}/{_path(each)}" for each in dict.fromkeys(_reachable(Path(folder, image), digest))]
+    return found
+
+
+def of_ours(images: list[dict[str, Any]], kept: tuple[str, ...] | list[str] = ()) -> list[dict[str, Any]]:
+    """Choose those of a host's images that came from our registry, but for digests that are kept."""
+
+    def is_ours(name: str) -> bool:
+        return ":5000/tritoncluster/" in name
+
+    return [
+        image
+        for image in images
+        if any(is_ours(name) for name in image.get("RepoDigests") or ())
+        and not any(name.rpartition("@")[2] in kept for name in image["RepoDigests"])
+    ]
+
+
+def _reachable(layout: Path, digest: str) -> list[str]:
+    """List a part by its digest, and all that it names."""
+    content = (layout / _path(digest)).read_bytes()
+    # Only lists of parts name others; layers and configurations are not read.
+    described = json.loads(content)
+    found = [digest]
+    for manifest in described.get("manifests", []):
+        found += _reachable(layout, manifest["digest"])
+    parts = [described["config"], *described["layers"]] if "layers" in described else []
+    return found + [part["digest"] for part in parts]
+
+
+def _path(digest: str) -> str:
+    return "blobs/" + digest.replace(":", "/")

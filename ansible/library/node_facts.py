@@ -1,0 +1,244 @@
+#!/usr/bin/python
+"""Ansible module: what deploying has to know of a host, read in one go; nothing is changed."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: node_facts
+short_description: Read what deploying has to know of a host
+description: Everything is read as the host itself sees it, as the userland's architecture rather than the kernel's.
+options:
+  address:
+    description: Address at which the other hosts reach this one; empty for the one of the route to the outside.
+    type: str
+    default: ""
+  connected_to:
+    description: What the controller connects to; it is the address when it is one of the host's.
+    type: str
+    default: ""
+  controller_time:
+    description: Seconds since 1970 on the controller.
+    type: float
+    required: true
+  folders:
+    description: Folders whose file systems have to have room; they need not be there yet.
+    type: list
+    elements: str
+    default: []
+author: tritoncluster
+"""
+
+EXAMPLES = """
+- name: Look at the host
+  node_facts:
+    controller_time: "{{ now().timestamp() }}"
+"""
+
+RETURN = """
+ansible_facts:
+  description: One entry, node.
+  returned: always
+  type: dict
+"""
+
+#: From here on, a memory limit is the kernel's way to say that there is none.
+UNLIMITED = 2**60
+TCP_LISTEN = "0A"
+
+
+def text(path: str) -> str:
+    """Read a file; "" when it can't be read."""
+    try:
+        return Path(path).read_text(errors="replace").strip("\0\n ")
+    except OSError:
+        return ""
+
+
+def output(*command: str) -> str:
+    """Give what a command prints; "" when it is not there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def addresses() -> list[str]:
+    """List the IPv4 addresses of the host's interfaces, without loopback."""
+    found = json.loads(output("ip", "-json", "-4", "address", "show", "scope", "global") or "[]")
+    return [each["local"] for link in found for each in link.get("addr_info", [])]
+
+
+def outward() -> str:
+    """Give the address that packets to the outside carry; "" without a route there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Sends nothing. The address is one that documentation uses.
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        return probe.getsockname()[0]
+
+
+def address(wanted: str, connected_to: str) -> str:
+    """Choose the address under which the other hosts know this one."""
+    own = addresses()
+    if wanted:
+        return wanted
+    if connected_to in own:
+        return connected_to
+    return outward() or (own[0] if own else "")
+
+
+def release() -> dict[str, str]:
+    """Read /etc/os-release."""
+    pairs = re.findall(r"^(\w+)=[\"']?(.*?)[\"']?$", text("/etc/os-release"), re.MULTILINE)
+    return dict(pairs)
+
+
+def cpus() -> float:
+    """Give the processors that there are, or the share of their time that the topmost control group may have."""
+    have = float(len(os.sched_getaffinity(0)))
+    quota, _, period = text("/sys/fs/cgroup/cpu.max").partition(" ")
+    for folder in ("cpu", "cpu,cpuacct", "cpuacct,cpu"):
+        quota = quota or text(f"/sys/fs/cgroup/{folder}/cpu.cfs_quota_us")
+        period = period or text(f"/sys/fs/cgroup/{folder}/cpu.cfs_period_us")
+    if quota.isdecimal() and period.isdecimal() and int(period):
+        have = min(have, int(quota) / int(period))
+    return have
+
+
+def memory() -> int:
+    """Give the bytes that there are, or that the topmost control group may have."""
+    (have,) = re.findall(r"^MemTotal: +(\d+) kB", text("/proc/meminfo"), re.MULTILINE)
+    limits = [text(f"/sys/fs/cgroup/{file}") for file in ("memory.max", "memory/memory.limit_in_bytes")]
+    return min([int(have) * 1024, *(int(limit) for limit in limits if limit.isdecimal() and int(limit) < UNLIMITED)])
+
+
+def limits_memory() -> bool:
+    """Tell whether the kernel can limit the memory of containers."""
+    return (
+        "memory" in text("/sys/fs/cgroup/cgroup.controllers").split()
+        or Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists()
+    )
+
+
+def free(folder: str) -> int:
+    """Give the free bytes of the file system that holds a folder, or will."""
+    path = Path(folder)
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def listeners() -> dict[str, str]:
+    """Give TCP port -> who listens on it, on any address."""
+    ports = {}
+    for table in ("tcp", "tcp6"):
+        for line in text(f"/proc/net/{table}").splitlines()[1:]:
+            local, state, inode = (line.split()[number] for number in (1, 3, 9))
+            if state == TCP_LISTEN:
+                ports[inode] = str(int(local.rpartition(":")[2], 16))
+    names = dict.fromkeys(ports.values(), "another program")
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            for open_file in (process / "fd").iterdir():
+                port = ports.get(str(open_file.readlink()).removeprefix("socket:[").removesuffix("]"))
+                if port:
+                    names[port] = text(f"{process}/comm")
+        except OSError:
+            continue
+    return names
+
+
+def engine() -> dict[str, object]:
+    """Give the versions of the engine and of compose; "" for what is not there. Ours is the one that we installed."""
+    versions = output("docker", "version", "--format", "{{.Server.Version}} {{.Server.APIVersion}}").split()
+    return {
+        "installed": bool(shutil.which("dockerd")),
+        "ours": Path("/etc/tritoncluster/engine-is-ours").exists(),
+        "version": versions[0] if versions else "",
+        "api": versions[1] if versions else "",
+        "compose": output("docker", "compose", "version", "--short").removeprefix("v"),
+    }
+
+
+def packages() -> list[str]:
+    """List what is installed of the packages that deploying needs; asking apt takes far longer."""
+    there = {
+        "docker-registry": shutil.which("docker-registry"),
+        "python3-requests": Path("/usr/lib/python3/dist-packages/requests").exists(),
+        "skopeo": shutil.which("skopeo"),
+    }
+    return sorted(name for name, found in there.items() if found)
+
+
+def services(folder: str = "/opt/tritoncluster") -> list[str]:
+    """List what of ours is on this host."""
+    return sorted(path.name for path in Path(folder).glob("*"))
+
+
+def is_address(word: str) -> bool:
+    """Tell whether this is a number rather than a name."""
+    try:
+        ipaddress.IPv4Address(word)
+    except ValueError:
+        return False
+    return True
+
+
+def main() -> None:
+    """Answer Ansible."""
+    module = AnsibleModule(
+        {
+            "address": {"type": "str", "default": ""},
+            "connected_to": {"type": "str", "default": ""},
+            "controller_time": {"type": "float", "required": True},
+            "folders": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    clock = time.time() - module.params["controller_time"]
+    system = release()
+    chosen = address(module.params["address"], module.params["connected_to"])
+    module.exit_json(
+        ansible_facts={
+            "node": {
+                "address": chosen if is_address(chosen) else "",
+                "addresses": addresses(),
+                "architecture": output("dpkg", "--print-architecture"),
+                "board": text("/proc/device-tree/model"),
+                "clock": round(clock, 1),
+                "cpus": cpus(),
+                "engine": engine(),
+                "free": {folder: free(folder) for folder in module.params["folders"]},
+                "limits_memory": limits_memory(),
+                "listeners": listeners(),
+                "memory": memory(),
+                "packages": packages(),
+                "release": {
+                    "id": system.get("ID", ""),
+                    "version": system.get("VERSION_ID", ""),
+                    "name": system.get("PRETTY_NAME", ""),
+                },
+                "services": services(),
+                "ufw": "Status: active" in output("ufw", "status"),
+            }
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What runs on each host, and how it is held."""
+
+import re
+from pathlib import PurePosixPath
+
+import pytest
+from conftest import ADDRESSES, HOSTS, PKI, containers, index, log
+
+testinfra_hosts = [f"ssh://{name}" for name in HOSTS]
+
+SERVICES = {
+    "desktop": {"scheduler", "worker", "gateway"},
+    "laptop": {"worker"},
+    "pi": {"worker"},
+}
+#: Ports that others reach.
+OUTSIDE = {"desktop": {22, 5000, 8786, 8787, 8800, 8900}, "laptop": {22, 8800, 8900}, "pi": {22, 8800, 8900}}
+INSIDE = {"desktop": {8788, 8789, 9000}, "laptop": {9000}, "pi": {9000}}
+#: mebibytes and CPUs
+WORKERS = {"desktop": (1408, 2.0), "laptop": (1536, 2.0), "pi": (1536, 0.5)}
+
+
+@pytest.fixture
+def name(host):
+    return host.check_output("hostname")
+
+
+def test_containers_run_the_digest_that_was_built(host, name):
+    found = containers(host)
+    assert set(found) == SERVICES[name]
+    for service, container in found.items():
+        digest, _platforms = index("gateway" if service == "gateway" else "node")
+        assert container["Config"]["Image"].endswith(f"@{digest}"), service
+        assert container["State"]["Health"]["Status"] == "healthy", log(host, service)
+        described = host.check_output("docker image inspect --format '{{.RepoDigests}}' " + container["Image"])
+        assert digest in described
+
+
+def test_containers_are_held(host, name):
+    user = host.check_output("id --user tritoncluster")
+    for service, container in containers(host).items():
+        settings = container["HostConfig"]
+        assert settings["ReadonlyRootfs"], service
+        assert settings["CapDrop"] == ["ALL"], service
+        assert "no-new-privileges:true" in settings["SecurityOpt"], service
+        assert container["Config"]["User"].split(":")[0] == user != "0", service
+        assert host.check_output(f"docker exec tritoncluster-{service} id --user") == user
+
+
+def test_the_kernel_enforces_the_worker_s_limits(host, name):
+    memory, cpus = WORKERS[name]
+
+    def limit(*files):
+        command = f"docker exec tritoncluster-worker sh -c 'cat {' '.join(files)} 2>/dev/null'"
+        return host.run(command).stdout.split()
+
+    assert limit("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes") == [str(memory * 2**20)]
+    quota = limit("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu*/cpu.cfs_quota_us")
+    assert int(quota[0]) == cpus * 100_000
+
+
+def test_the_pi_s_worker_is_an_arm64_one(host, name):
+    machine = host.check_output("docker exec tritoncluster-worker uname --machine")
+    assert machine == ("aarch64" if name == "pi" else "x86_64")
+
+
+def test_only_the_listed_ports_listen(host, name):
+    outside, inside = set(), set()
+    for line in host.check_output("ss --listening --tcp --numeric --no-header").splitlines():
+        address, _, port = line.split()[3].rpartition(":")
+        (inside if address.startswith("127.") or address == "[::1]" else outside).add(int(port))
+    assert outside == OUTSIDE[name]
+    # The engine has some of its own there.
+    assert inside >= INSIDE[name]
+
+
+def test_keys_are_for_their_owner_alone(host, name):
+    keys = host.check_output("find /etc/tritoncluster /opt/tritoncluster /etc/docker -name '*.key'").split()
+    assert len(keys) >= 2
+    for key in keys:
+        assert host.file(key).mode == 0o600, key
+        assert host.file(str(PurePosixPath(key).parent)).mode & 0o022 == 0, key
+
+
+def test_the_authorities_keys_are_on_no_host(host, name):
+    for authority in ("cluster", "dashboard"):
+        # A line from the middle of it.
+        line = (PKI / authority / "ca.key").read_text().splitlines()[1]
+        found = host.run(
+            f"grep --recursive --files-with-matches --fixed-strings -e '{line}' /etc /home /opt /root /var/lib"
+        )
+        assert found.stdout == "", authority
+
+
+def test_logs_and_the_engine(host, name):
+    assert host.service("docker").is_running
+    assert host.service("docker").is_enabled
+    assert '"live-restore": true' in host.file("/etc/docker/daemon.json").content_string
+    failed = host.check_output("systemctl --failed --no-legend --plain")
+    assert not failed, host.run(f"journalctl --no-pager --lines 20 --unit {failed.split()[0]}").stdout
+
+
+def test_hosts_know_each_other_by_number(host, name):
+    env = host.file("/opt/tritoncluster/worker/.env").content_string
+    assert f"WORKER_HOST={ADDRESSES[name]}\n" in env
+    assert re.search(r"^SCHEDULER_ADDRESS=tls://10\.214\.13\.11:8786$", env, re.MULTILINE)
