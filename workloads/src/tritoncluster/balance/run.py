@@ -1,4 +1,4 @@
-"""A queue's decisions carried out on a cluster: pieces become Dask tasks that are pinned to their workers."""
+"""A run: what was asked for, what is answered, and a queue's decisions carried out."""
 
 import asyncio
 import time
@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
-from uuid import uuid4
 
 import dask.config
-from distributed import Client, Future, KilledWorker
+from distributed import Client
 
+from tritoncluster.balance.connection import Connection, End, Withdrawn
 from tritoncluster.balance.crew import Piece
-from tritoncluster.balance.pieces import Answer, Call, Sharing, pack, run_piece
+from tritoncluster.balance.pieces import Answer, Call, Sharing
 from tritoncluster.balance.queue import PATIENCE, Queue
 from tritoncluster.balance.summary import Share, new_summary
 from tritoncluster.errors import ClusterLostError, WorkersLostError
@@ -26,8 +26,6 @@ TICK, LOOK_AT_WORKERS, LOOK_AT_EACH = 0.1, 0.5, 0.002
 START = 0.1
 #: Seconds to wait for a first worker, or for another one when all are gone.
 WAIT_FOR_WORKERS = 120.0
-#: Where the scheduler keeps speeds for later runs, of any client.
-METADATA = "tritoncluster-speeds"
 
 
 @dataclass(frozen=True)
@@ -89,18 +87,16 @@ class Run:
     ) -> None:
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
         self.summary = new_summary(name)
-        self._client, self._name, self._sharing, self._afterwards = client, name, sharing, afterwards
+        self._client, self._name = client, name
         self._wait_for_workers = wait_for_workers
         self._allowed = int(dask.config.get("distributed.scheduler.allowed-failures"))
-        self._run = uuid4().hex[:8]
-        self._number = 0
         self._queue = Queue(patience=patience)
         self._calls: list[Sequence[Call] | None] = []
         self._new: deque[tuple[Sequence[Call], float]] = deque()
         self._started = self._complete = self._ended = False
-        self._pieces: dict[Piece, tuple[Future[Any], asyncio.Task[None]]] = {}
         self._wake = asyncio.Event()
         self._begin = self._seen = time.monotonic()
+        self._connection = Connection(client, name, sharing, afterwards, self._piece_ended)
         if not client.loop or client.status != "running":
             raise ClusterLostError
         client.loop.add_callback(self._drive)
@@ -145,16 +141,11 @@ class Run:
 
     # In the event loop.
 
-    @property
-    def _scheduler(self) -> Any:
-        if self._client.scheduler is None:
-            raise ClusterLostError
-        return self._client.scheduler
-
     async def _drive(self) -> None:
         watching = None
         try:
-            await self._learn()
+            self._queue.rates.know(await self._connection.known_speeds())
+            await self._look_at_workers()
             # The first pieces are cut with a view of all.
             while not self._started and time.monotonic() < self._begin + START:
                 await self._sleep()
@@ -164,15 +155,14 @@ class Run:
                 self._step()
                 await self._sleep()
         except Exception as error:  # noqa: BLE001 - the thread that waits for results raises it
-            self._fail(error if self._client.status == "running" else ClusterLostError())
+            self._fail(ClusterLostError() if self._connection.lost else error)
         finally:
             if watching:
                 watching.cancel()
-            for piece in list(self._pieces):
-                self._forget(piece)
+            self._connection.close()
             self._outcomes.put(None)
         with suppress(OSError, ClusterLostError):
-            await self._remember()
+            await self._connection.leave_speeds(self._speeds_to_leave())
 
     async def _sleep(self) -> None:
         """Wait for what happens, but not for long."""
@@ -180,40 +170,30 @@ class Run:
             await asyncio.wait_for(self._wake.wait(), TICK)
         self._wake.clear()
 
-    async def _learn(self) -> None:
-        """Find the workers, and what is known of their speeds."""
-        speeds = await self._scheduler.get_metadata(keys=[METADATA, self._name], default={})
-        self._queue.rates.know(speeds)
-        await self._look_at_workers()
-
-    async def _remember(self) -> None:
+    def _speeds_to_leave(self) -> dict[str, float]:
         # A worker without a name is called by its address, which it has only once.
         here = {worker.name for worker in self._queue.workers.values()}
         speeds = self._queue.rates.to_remember()
-        speeds = {name: speed for name, speed in speeds.items() if name in here or "://" not in name}
-        if speeds and self._client.status == "running":
-            await self._scheduler.set_metadata(keys=[METADATA, self._name], value=speeds)
+        return {name: speed for name, speed in speeds.items() if name in here or "://" not in name}
 
     async def _watch(self) -> None:
         """Follow workers that come and go."""
-        probe = None
         while not self._ended:
             try:
                 await self._look_at_workers()
             except (OSError, ClusterLostError):
-                if self._client.status != "running":
+                if self._connection.lost:
                     self._fail(ClusterLostError())
-            if any(worker.trusted for worker in self._queue.workers.values()):
-                self._seen, probe = time.monotonic(), None
-            else:
-                # An adaptive cluster starts workers for tasks that wait for one.
-                probe = probe or self._client.submit(int, key=f"wake-{self._run}", pure=False)
-                if not self._queue.workers and time.monotonic() - self._seen > self._wait_for_workers:
-                    self._fail(TimeoutError(f"no worker has come in {self._wait_for_workers:g} s; start one"))
+            trusted = any(worker.trusted for worker in self._queue.workers.values())
+            self._connection.ask_for_workers(needed=not trusted)
+            if trusted:
+                self._seen = time.monotonic()
+            elif not self._queue.workers and time.monotonic() - self._seen > self._wait_for_workers:
+                self._fail(TimeoutError(f"no worker has come in {self._wait_for_workers:g} s; start one"))
             await asyncio.sleep(LOOK_AT_WORKERS + LOOK_AT_EACH * len(self._queue.workers))
 
     async def _look_at_workers(self) -> None:
-        found = (await self._scheduler.identity(n_workers=-1))["workers"]
+        found = await self._connection.workers()
         known = self._queue.workers
         now = time.monotonic()
         for address in known.keys() - found.keys():
@@ -228,9 +208,11 @@ class Run:
         self._wake.set()
 
     def _lose(self, address: str, now: float) -> None:
-        self.summary.shares[self._queue.workers[address].name].went(now - self._begin)
+        share = self.summary.shares[self._queue.workers[address].name]
+        share.went(now - self._begin)
         for piece in self._queue.remove_worker(address):
-            self._forget(piece)
+            share.lost += len(piece.items) if piece.start is not None else 0
+            self._connection.forget(piece)
         self._check_losses()
 
     def _check_losses(self) -> None:
@@ -250,58 +232,35 @@ class Run:
             return
         sent, taken = self._queue.decide(time.monotonic())
         for piece in taken:
-            self._forget(piece)
+            self._connection.forget(piece)
         for piece in sent:
             try:
-                self._send(piece)
+                self._connection.send(piece, [self._calls[item] or () for item in piece.items])
             except Exception as error:  # noqa: BLE001 - as what can't be pickled
                 self._fail(error, piece.items[0])
                 return
 
-    def _send(self, piece: Piece) -> None:
-        key = f"{self._name}-{self._run}-{self._number}"
-        pickled, shared = pack([self._calls[item] or () for item in piece.items], self._afterwards, self._sharing)
-        # Many small arguments are no reason to warn of a large task.
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
-            future = self._client.submit(
-                run_piece,
-                pickled,
-                key,
-                *shared,
-                key=key,
-                pure=False,
-                workers=[piece.worker.address],
-                # Work stealing, too, leaves a task where it is that may run nowhere else.
-                allow_other_workers=False,
-                # Dask takes tasks that are submitted within a moment in any order.
-                priority=-self._number,
-            )
-        self._number += 1
-        self._pieces[piece] = future, asyncio.ensure_future(self._follow(piece, future))
-
-    async def _follow(self, piece: Piece, future: Future[Any]) -> None:
-        """Wait for a piece's answer."""
-        try:
-            answer = await future
-        except asyncio.CancelledError:
-            if piece not in self._pieces:
-                raise  # by _forget
-            self._fail(ClusterLostError())
-        except Exception as error:  # noqa: BLE001 - the thread that waits for results raises it
-            self._failed(piece, future, error)
-        else:
-            self._answered(piece, answer)
+    def _piece_ended(self, piece: Piece, end: End) -> None:
+        now = time.monotonic()
+        match end:
+            case Answer():
+                self._answered(piece, end, now)
+            case Withdrawn(lost=lost):
+                self._queue.withdrawn(piece, now, lost=lost)
+                self._check_losses()
+            case ClusterLostError():
+                self._fail(end)
+            case error if self._queue.needed(piece):
+                error.add_note(f"on worker {piece.worker.name} at {piece.worker.address}")
+                self._fail(error, piece.items[0])
+            case _:
+                self._queue.withdrawn(piece, now)
         self._wake.set()
 
-    def _answered(self, piece: Piece, answer: Answer | None) -> None:
-        now = time.monotonic()
-        del self._pieces[piece]
-        if answer is None:
-            self._queue.withdrawn(piece, now)
-            return
+    def _answered(self, piece: Piece, answer: Answer, now: float) -> None:
         finished = self._queue.finished(piece, answer.seconds, now)
         for other in finished.obsolete:
-            self._forget(other)
+            self._connection.forget(other)
         share = self.summary.shares[piece.worker.name]
         share.pieces += 1
         share.items += len(piece.items)
@@ -315,33 +274,8 @@ class Run:
             self._outcomes.put(Result(item, answer.results[place], answer.extras[place]))
         self.summary.seconds = now - self._begin
 
-    def _failed(self, piece: Piece, future: Future[Any], error: Exception) -> None:
-        now = time.monotonic()
-        if piece not in self._pieces:
-            return
-        if future.status == "cancelled" or self._client.status != "running":
-            self._fail(ClusterLostError())
-        elif isinstance(error, KilledWorker) or future.status != "error":
-            # Dask counts workers too that were lost while they had the piece; or its answer was lost on the way.
-            del self._pieces[piece]
-            self._queue.withdrawn(piece, now, lost=True)
-            self._check_losses()
-        elif self._queue.needed(piece):
-            error.add_note(f"on worker {piece.worker.name} at {piece.worker.address}")
-            self._fail(error, piece.items[0])
-        else:
-            del self._pieces[piece]
-            self._queue.withdrawn(piece, now)
-
     def _fail(self, error: BaseException, item: int | None = None) -> None:
         if not self._ended:
             self._ended = True
             self._outcomes.put(Failure(error, item))
         self._wake.set()
-
-    def _forget(self, piece: Piece) -> None:
-        """Let go of a piece: the worker that has not begun with it never will."""
-        if piece in self._pieces:
-            future, following = self._pieces.pop(piece)
-            following.cancel()
-            future.release()

@@ -22,6 +22,8 @@ class Share:
         Items that it computed, and pieces in which they came.
     repeats : int
         Of these items, those that another worker answered first.
+    lost : int
+        Items that it was computing when it went.
     work, busy : float
         Cost of its items, and the seconds that its threads took for them.
     """
@@ -31,6 +33,7 @@ class Share:
     items: int = 0
     pieces: int = 0
     repeats: int = 0
+    lost: int = 0
     work: float = 0.0
     busy: float = 0.0
 
@@ -99,6 +102,7 @@ class Summary:
                     "calls": share.items,
                     "pieces": share.pieces,
                     "repeats": share.repeats,
+                    "lost": share.lost,
                     "busy_seconds": share.busy,
                     "rate": share.rate,
                 }

@@ -15,7 +15,8 @@ NOTABLE = 0.02
 NOTE = (
     "A worker's rate is that of its own calls while it computes them; the efficiency is the rate of all divided by the "
     "sum of these, for the time that each was there. Where calls differ a lot in length, a rate depends on which ones "
-    "a worker got. Repeated are calls that another worker answered first."
+    "a worker got. Repeated are calls that another worker answered first; lost are calls that were being computed when "
+    "the worker went."
 )
 
 
@@ -34,10 +35,11 @@ def _table(part: "Summary") -> Table:
             f"{share.rate:,.3g}" if share.rate else "–",
             f"{share.pieces:,}",
             f"{share.repeats:,}",
+            f"{share.lost:,}",
         ]
         for name, share in sorted(part.shares.items(), key=lambda each: (len(each[0]), each[0]))
     ]
     what = TASKS.get(part.name, part.name.replace("_", " "))
     efficiency = "" if part.efficiency is None else f": {part.efficiency:.0%} of the workers' summed rates"
-    columns = ["worker", "#calls", "#share of the work", "#calls a second", "#pieces", "#repeated"]
+    columns = ["worker", "#calls", "#share of the work", "#calls a second", "#pieces", "#repeated", "#lost"]
     return Table(f"Who did how much, {what}{efficiency}", columns, rows, note=NOTE)
