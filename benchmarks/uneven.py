@@ -1,153 +1,239 @@
-"""Uneven workers against joblib's Dask backend and the ideal: containers with a share of a processor each.
+"""Uneven workers against joblib's Dask backend, that one tuned, Ray, and the ideal.
 
-    .venv/bin/python benchmarks/uneven.py [CLUSTER ...]
+    .venv/bin/python benchmarks/uneven.py [--work TEXT] [--repetitions N] [--no-ray] [MEASUREMENT ...]
 
-Without a cluster's name, all of CLUSTERS. Needs an engine (`eval "$(.ci/engine start)"`) and builds the node image. The
-client has a container too, because Python there is another than here. Every ratio is of two things that were timed in
-turn, after one of each that does not count (for the rates to be known); the first job on a fresh cluster is timed
-apart. The ideal is the sum of the rates of the workers, each measured alone.
+Measurements: "two slow", "four very slow", "two equal", "disturbed"; all if none is named. Needs an engine
+(`eval "$(.ci/engine start)"`). Workers are containers with a share of a processor and one thread each, which have
+imported scikit-learn before a clock runs; the client is a container too, because Python there is another than here.
+
+In each repetition, all ways are timed in turn, and each worker alone. The ideal is the sum of the rates of the workers
+alone: a slow one's is measured on a part of the work, scaled by what the fastest one needs for the part and the whole.
 """
 
-import json
-import os
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
 
-from _pairs import pairs, seconds, show_machine, show_ratio
+import _rooms
+import click
+from _pairs import show_machine, show_ratio
 
-HERE = Path(__file__).resolve().parent
-IMAGE = "tritoncluster/node:uneven"
-CLUSTERS = {
+ROOMS = {
     "two slow": [1.0, 0.25, 0.25],
     "four very slow": [1.0, 0.125, 0.125, 0.125, 0.125],
     "two equal": [1.0, 1.0],
 }
-REPETITIONS = 3
+#: Work -> one in how many of its calls tells a slow worker's rate; the aim for its efficiency when rates are known.
+WORKS = {
+    "2,000 trees": (8, 0.95),
+    "200,000 paths": (8, 0.95),
+    "grid, 2,000 samples": (8, 0.92),
+    "grid, 8,000 samples": (24, 0.92),
+}
+#: A worker alone takes minutes for it: once a room will do.
+LONG = "grid, 8,000 samples"
+RAY_WORKS = ("2,000 trees", "grid, 2,000 samples")
+FIRST_JOB_AIM = 0.85
 #: Dask's settings that suit it best here: nothing queued on the workers that another one could take, quick stealing.
 TUNED = {
     "DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION": "1.0",
     "DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING_INTERVAL": "20ms",
 }
-SCHEDULER = "tcp://uneven-scheduler:8786"
+DISTURBED_WORK = "6,000 trees"
+DROP = 0.1
 
 
-# In the client's container.
+class Bench:
+    """Rooms that are there, and a client to ask them."""
+
+    def __init__(self, shares: list[float], *, tuned: bool, ray: bool) -> None:
+        self.shares = shares
+        self._stack = ExitStack()
+        self._stack.enter_context(_rooms.network())
+        self.room = self._open(_rooms.Room("all", shares))
+        self.alone = {share: self._open(_rooms.Room(f"alone-{share}", [share])) for share in sorted(set(shares))}
+        self.tuned = self._open(_rooms.Room("tuned", shares, TUNED)) if tuned else None
+        self.client = _rooms.dask_client()
+        self._stack.callback(self.client.close)
+        self.ray: _rooms.RayRoom | None = None
+        if ray:
+            self.ray = self._open(_rooms.RayRoom("ray", shares))
+            self.ray_client = _rooms.ray_client(self.ray)
+            self._stack.callback(self.ray_client.close)
+        self._warm_up()
+
+    def close(self) -> None:
+        """Remove all."""
+        self._stack.close()
+
+    def seconds(self, room: _rooms.Room, way: str, work: str, part: int = 1, *, forget: bool = False) -> float:
+        """Time a piece of work."""
+        return float(self.ask(room, way, work, part, forget=forget)["seconds"])
+
+    def ask(
+        self,
+        room: _rooms.Room,
+        way: str,
+        work: str,
+        part: int = 1,
+        *,
+        forget: bool = False,
+        at_half: Callable[[], None] | None = None,
+    ) -> dict[str, Any]:
+        """Let a piece of work be done."""
+        client = self.ray_client if way == "ray" else self.client
+        order = {"way": way, "address": room.address, "workers": len(room.shares), "work": work, "part": part}
+        with room.awake():
+            answer = client.ask(**order, forget=forget, halt=at_half is not None)
+            if at_half:
+                at_half()
+                client.tell("")
+                answer = client.answer()
+            return answer
+
+    def whole_alone(self, work: str) -> float:
+        """Time the whole work on the fastest worker."""
+        return self.seconds(self.alone[max(self.shares)], "balanced", work)
+
+    def parts_alone(self, work: str, part: int) -> dict[float, float]:
+        """Time a part of the work on each kind of worker."""
+        return {share: self.seconds(room, "balanced", work, part) for share, room in self.alone.items()}
+
+    def _open(self, room: Any) -> Any:
+        return self._stack.enter_context(room)
+
+    def _warm_up(self) -> None:
+        """Let workers come and import, then give each its share and stop it."""
+        rooms = [self.room, *self.alone.values(), *([self.tuned] if self.tuned else [])]
+        for room in rooms:
+            order = {"way": "balanced", "address": room.address, "workers": len(room.shares), "work": "2,000 trees"}
+            self.client.ask(**order, part=8, forget=False, halt=False)
+        if self.ray:
+            order = {"way": "ray", "address": None, "workers": len(self.shares), "work": "2,000 trees", "part": 8}
+            self.ray_client.ask(**order, forget=False, halt=False)
+            rooms.append(self.ray)
+        for room in rooms:
+            room.limit()
+            room.pause()
 
 
-def works() -> dict[str, tuple[Callable[[], object], Callable[[object], object] | None]]:
-    """Give the pieces of work: with joblib's current backend, and with a map where there is no joblib call."""
-    from tritoncluster.jobs.asian_option import AsianOption
-    from tritoncluster.jobs.forest import Forest
-    from tritoncluster.jobs.grid_search import GridSearch
-
-    forest, option = Forest(trees=2000), AsianOption(paths=200_000)
-    train, _, classes, _ = forest.data()
-    small, large = GridSearch(samples=2000), GridSearch(samples=8000)
-    return {
-        "2,000 trees": (lambda: forest.estimator().fit(train, classes), None),
-        "grid search, 2,000 samples": (lambda: small.estimator().fit(*small.data), None),
-        "grid search, 8,000 samples": (lambda: large.estimator().fit(*large.data), None),
-        "200,000 paths": (option.run_with_joblib, option.run),
-    }
+def ideal(bench: Bench, whole: float, parts: dict[float, float]) -> float:
+    """Give the seconds that all would take at their rates alone."""
+    fastest = parts[max(parts)]
+    return 1 / sum(1 / (whole * parts[share] / fastest) for share in bench.shares)
 
 
-def with_backend(name: str, work: str) -> None:
-    """Do a piece of work on the cluster through joblib's "dask", or our way."""
-    from distributed import default_client
-    from joblib import parallel_config
-
-    import tritoncluster.balance  # noqa: F401 - it registers "balanced"
-
-    plain, mapped = works()[work]
-    if name == "balanced" and mapped:
-        mapped(default_client())
-        return
-    with parallel_config(name):
-        plain()
-
-
-def inside(question: str, work: str) -> None:
-    """Answer one question about the cluster, as JSON."""
-    from distributed import Client
-
-    with Client(SCHEDULER) as client:
-        client.wait_for_workers(int(os.environ["WORKERS"]), timeout=120)
-        first = seconds(lambda: with_backend("balanced", work))
-        if question == "alone":
-            answer = {"seconds": min(seconds(lambda: with_backend("balanced", work)) for _ in range(2))}
-        else:
-            both = pairs(lambda: with_backend("balanced", work), lambda: with_backend("dask", work), REPETITIONS)
-            answer = {"first": first, "pairs": both}
-    print(json.dumps(answer))
-
-
-# Here.
-
-
-def docker(*arguments: str) -> str:
-    """Call docker and give what it printed."""
-    command = ["docker", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def measure(bench: Bench, title: str, work: str, repetitions: int) -> None:
+    """Time all ways on a room, in turn."""
+    part, aim = WORKS[work]
+    even = len(set(bench.shares)) == 1
+    ways: list[tuple[str, Callable[[], float]]] = [
+        ("ours, first job", lambda: bench.seconds(bench.room, "balanced", work, forget=True)),
+        ("ours", lambda: bench.seconds(bench.room, "balanced", work)),
+        ("joblib's dask", lambda: bench.seconds(bench.room, "dask", work)),
+    ]
+    if bench.tuned:
+        ways.append(("dask, tuned", lambda: bench.seconds(bench.tuned, "dask", work)))
+    if bench.ray and work in RAY_WORKS:
+        bench.seconds(bench.ray, "ray", work)
+        ways.append(("Ray", lambda: bench.seconds(bench.ray, "ray", work)))
+    times: dict[str, list[float]] = {name: [] for name, _ in ways}
+    ideals: list[float] = []
+    whole = bench.whole_alone(work) if work == LONG and not even else 0.0
+    for _ in range(repetitions):
+        for name, way in ways:
+            times[name].append(way())
+        if not even:
+            whole = whole if work == LONG else bench.whole_alone(work)
+            ideals.append(ideal(bench, whole, bench.parts_alone(work, part)))
+    for name in times.keys() - {"ours", "ours, first job"} if not even else {"joblib's dask"}:
+        aimed = "at most 1.05" if even else "none"
+        show_ratio(f"{title}, {work}: ours against {name}", list(zip(times["ours"], times[name], strict=True)), aimed)
+    for name, found in times.items():
+        if ideals:
+            aimed = {"ours": aim, "ours, first job": FIRST_JOB_AIM}.get(name)
+            show_efficiency(f"{title}, {work}, {name}", list(zip(ideals, found, strict=True)), aimed)
 
 
-@contextmanager
-def cluster(shares: list[float]) -> Iterator[Callable[[str, str], dict]]:
-    """Start a scheduler and a worker for each share of a processor; yield what asks the client's container."""
-    names = ["uneven-scheduler", *(f"uneven-worker-{number}" for number in range(len(shares)))]
-    one_thread = ["--env", "OMP_NUM_THREADS=1", "--env", "OPENBLAS_NUM_THREADS=1"]
-    docker("network", "create", "uneven")
-    try:
-        tuned = [word for name, value in TUNED.items() for word in ("--env", f"{name}={value}")]
-        dask = ["python3", "-m", "distributed.cli.dask_scheduler", "--no-dashboard"]
-        docker("run", "--detach", "--network", "uneven", "--name", names[0], "--no-healthcheck", *tuned, IMAGE, *dask)
-        dask = ["python3", "-m", "distributed.cli.dask_worker", SCHEDULER, "--nthreads", "1", "--no-dashboard"]
-        dask += ["--no-nanny", "--preload", "tritoncluster.preload", "--local-directory", "/tmp"]  # noqa: S108
-        for name in names[1:]:
-            docker("run", "--detach", "--network", "uneven", "--name", name, "--no-healthcheck", *one_thread, IMAGE,
-                   *dask, "--name", name)  # fmt: skip
-        client = ["run", "--rm", "--network", "uneven", "--no-healthcheck", "--env", f"WORKERS={len(shares)}"]
-        client += ["--volume", f"{HERE}:/benchmarks:ro", IMAGE, "python3", "/benchmarks/uneven.py", "--inside"]
-
-        def ask(question: str, work: str) -> dict:
-            # Workers have imported all they need: now each gets its share.
-            for name, share in zip(names[1:], shares, strict=True):
-                docker("update", "--cpus", str(share), name)
-            return json.loads(docker(*client, question, work).splitlines()[-1])
-
-        yield ask
-    finally:
-        docker("rm", "--force", *names)
-        docker("network", "rm", "uneven")
+def show_efficiency(title: str, times: list[tuple[float, float]], aim: float | None) -> None:
+    """Print the ideal time as a part of the one that was taken."""
+    found = sorted(best / taken for best, taken in times)
+    print(
+        f"{title}: efficiency {statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f}); aim {aim or 'none'}",
+        flush=True,
+    )
 
 
-def compare(title: str, shares: list[float], work: str, alone: dict[tuple[str, float], float]) -> None:
-    """Show how a cluster does a piece of work in both ways."""
-    for share in sorted(set(shares)):
-        if (work, share) not in alone:
-            with cluster([share]) as ask:
-                alone[work, share] = ask("alone", work)["seconds"]
-    ideal = 1 / sum(1 / alone[work, share] for share in shares)
-    with cluster(shares) as ask:
-        answer = ask("pairs", work)
-    times = [(ours, theirs) for ours, theirs in answer["pairs"]]
-    show_ratio(f"{title}, {work}: ours against joblib's dask", times, "at most 1.05")
-    for name, column, aim in (("ours", 0, 0.92 if "grid" in work else 0.95), ("joblib's dask", 1, None)):
-        found = sorted(ideal / pair[column] for pair in times)
-        print(f"  efficiency, {name}: median {statistics.median(found):.2f}, least {found[0]:.2f}; aim {aim or 'none'}")
-    print(f"  efficiency, ours, first job: {ideal / answer['first']:.2f}; aim 0.85", flush=True)
+def disturb(bench: Bench, title: str, rates: list[float], at_half: Callable[[], None]) -> dict[str, Any]:
+    """Run until half is done, disturb, and print how long the rest took; `rates` are the workers' from then on."""
+    answer = bench.ask(bench.room, "balanced", DISTURBED_WORK, at_half=at_half)
+    possible = answer["left"] / sum(rates)
+    cost = (answer["rest"] - possible) * sum(rates)
+    lost = sum(worker["lost"] for run in answer["runs"] for worker in run["workers"])
+    print(
+        f"{title}: the rest took {answer['rest']:.2f} s, {answer['rest'] / possible:.2f} times the ideal; "
+        f"{cost:.0f} trees more than were left, {lost} were lost with a worker",
+        flush=True,
+    )
+    return answer
+
+
+def disturbances(bench: Bench, repetitions: int) -> None:
+    """Slow the fastest worker down in the middle of a job, and kill it."""
+    fast = bench.room.workers[0]
+    trees = int(DISTURBED_WORK.split(maxsplit=1)[0].replace(",", ""))
+    for _ in range(repetitions):
+        parts = bench.parts_alone(DISTURBED_WORK, 24)
+        rates = [trees / (bench.whole_alone(DISTURBED_WORK) * parts[share] / parts[1.0]) for share in bench.shares]
+        bench.ask(bench.room, "balanced", DISTURBED_WORK)
+        disturb(
+            bench,
+            f"the first drops to {DROP:g} in the middle (aim at most 1.10)",
+            [DROP * rates[0], *rates[1:]],
+            lambda: void(_rooms.docker("update", "--cpus", str(DROP), fast)),
+        )
+        bench.room.limit()
+        disturb(
+            bench,
+            "the first is killed in the middle (aim: no more than what was lost)",
+            rates[1:],
+            lambda: void(_rooms.docker("kill", fast)),
+        )
+        _rooms.docker("start", fast)
+        bench.room.limit()
+
+
+def void(_value: object) -> None:
+    """Give nothing."""
+
+
+@click.command()
+@click.argument("measurements", nargs=-1, type=click.Choice([*ROOMS, "disturbed"]))
+@click.option("--work", default="", help="Only works with this text in their names.")
+@click.option("--repetitions", default=3, show_default=True, type=click.IntRange(min=1))
+@click.option("--ray/--no-ray", default=True, help="Whether to take Ray in, in the first room.")
+def main(measurements: tuple[str, ...], work: str, repetitions: int, *, ray: bool) -> None:
+    """Measure uneven workers."""
+    _rooms.check_engine()
+    show_machine()
+    _rooms.build(_rooms.HERE.parent, _rooms.IMAGE)
+    chosen = measurements or (*ROOMS, "disturbed")
+    if ray and "two slow" in chosen:
+        _rooms.build_with_ray()
+    for title in chosen:
+        even = title == "two equal"
+        shares = ROOMS.get(title, ROOMS["two slow"])
+        bench = Bench(shares, tuned=title in ROOMS and not even, ray=ray and title == "two slow")
+        try:
+            if title == "disturbed":
+                disturbances(bench, repetitions)
+            for name in WORKS if title in ROOMS else ():
+                if work in name:
+                    measure(bench, title, name, repetitions)
+        finally:
+            bench.close()
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--inside"]:
-        inside(*sys.argv[2:])
-    else:
-        show_machine()
-        subprocess.run([HERE.parent / "docker/bake", "node", "--set", f"node.tags={IMAGE}"], check=True)
-        known: dict[tuple[str, float], float] = {}
-        for chosen in sys.argv[1:] or CLUSTERS:
-            for each in works():
-                compare(chosen, CLUSTERS[chosen], each, known)
+    main()
