@@ -271,6 +271,23 @@ def test_a_comparison_says_when_the_cluster_does_not_help(tmp_path: Path) -> Non
     assert (tmp_path / "report.html").stat().st_size > 0
 
 
+def test_a_comparison_draws_both_ways_of_the_cluster_on_one_scale(tmp_path: Path) -> None:
+    batches = [
+        Span("0", 11, "batch_of_parallel_build_trees_7_calls", "compute", 0.0, 2.0),
+        Span("pi-3", 21, "mixed_batch_of__parallel_build_trees_3_calls", "compute", 0.0, 8.0),
+    ]
+    ways = [Way("serial", 9.0), Way("threads", 9.0), Way("processes", 9.0)]
+    ways += [Way("cluster", 4.0, spans=runs.SPANS), Way("joblib's dask", 8.0, spans=batches)]
+    compared = Comparison("forest", {}, datetime(2026, 3, 14, tzinfo=UTC), ways, runs.WORKERS, "tcp://x", {})
+    (chart,) = [block for block in pages.of_comparison(compared).sections[0].blocks if "computed for" in block.title]
+    # Of five threads, two had something to do: for 3.8 s and 2 s of 4; and for 2 s and 8 s of 8.
+    assert chart.title == (
+        "Workers computed for 29% of 4.00 s with the balanced queue and 25% of 8.00 s with joblib's Dask backend"
+    )
+    assert [name for name, _colour in chart.legend] == ["grow trees", "predict", "moving data (low bars)"]
+    assert {panel.plot.x_range.end for panel in chart.panels} == {8.0}
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [(0.466, "0.47 s"), (43.61, "43.6 s"), (59.97, "1 min 00 s"), (169, "2 min 49 s"), (3900, "1 h 05 min")],

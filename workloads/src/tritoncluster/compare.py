@@ -1,6 +1,7 @@
-"""The same work serially, with joblib's threads, with its processes, and on the cluster, one after the other."""
+"""The same work serially, with joblib's threads and processes, and on the cluster, our way and joblib's."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,13 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from tritoncluster.errors import JobStoppedError
 from tritoncluster.jobs import Job, Progress, silent
 from tritoncluster.nodes import scheduler_address
-from tritoncluster.record import Worker, describe_workers, plain
+from tritoncluster.record import Span, Worker, describe_workers, keep_spans, plain, spans_since
 from tritoncluster.versions import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+CLUSTER, JOBLIBS_DASK = "cluster", "joblib's dask"
 #: A ratio to serial work that is no better than this says that the cluster does not help.
 WORTH_IT = 0.9
 
@@ -33,11 +35,14 @@ class Way:
         For the whole work, or scaled up from `share` of it.
     share
         The part of the work that was done.
+    spans
+        What the cluster's workers did for it.
     """
 
     name: str
     seconds: float
     share: float = 1.0
+    spans: Sequence[Span] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """One sentence on whether the cluster helps this job at this size."""
-        cluster = next(way for way in self.ways if way.name == "cluster")
+        cluster = next(way for way in self.ways if way.name == CLUSTER)
         others = [way for way in self.ways if way.name in ("serial", "threads", "processes")]
         best = min(others, key=lambda way: way.seconds)
         if cluster.seconds > WORTH_IT * self.ways[0].seconds:
@@ -86,7 +91,10 @@ class Comparison:
                 "cluster": {"address": self.address, "workers": [asdict(worker) for worker in self.workers]},
                 "versions": self.versions,
                 "result": {
-                    "ways": [asdict(way) | {"ratio": self.ratio(way)} for way in self.ways],
+                    "ways": [
+                        {"name": way.name, "seconds": way.seconds, "share": way.share, "ratio": self.ratio(way)}
+                        for way in self.ways
+                    ],
                     "verdict": self.verdict,
                 },
             }
@@ -101,22 +109,26 @@ def compare(client: Client, job: Job, progress: Progress = silent) -> Comparison
     started = datetime.now(UTC)
     cores = cpu_count()
     runs: list[tuple[str, float, Callable[[], object]]] = [
-        ("serial", 1.0, lambda: _locally(job, "sequential", 1)),
-        ("threads", 1.0, lambda: _locally(job, "threading", cores)),
-        ("processes", 1.0, lambda: _locally(job, "loky", cores)),
-        ("cluster", 1.0, lambda: _on_cluster(job, client)),
+        ("serial", 1.0, lambda: _with_joblib(job, "sequential", 1)),
+        ("threads", 1.0, lambda: _with_joblib(job, "threading", cores)),
+        ("processes", 1.0, lambda: _with_joblib(job, "loky", cores)),
+        (CLUSTER, 1.0, lambda: _on_cluster(job, client)),
+        (JOBLIBS_DASK, 1.0, lambda: _with_joblib(job, "dask")),
         *job.posters_ways(client),
     ]
     module = type(job).__module__
     with parallel_config("loky", n_jobs=cores):
         Parallel()(delayed(__import__)(module) for _ in range(4 * cores))
     client.run(__import__, module)
+    keep_spans(client)
     ways = []
     for number, (name, share, work) in enumerate(runs):
         progress(f"ways ({name})", number, len(runs))
-        clock = time.perf_counter()
+        clock, begin = time.perf_counter(), time.time()
         work()
-        ways.append(Way(name, (time.perf_counter() - clock) / share, share))
+        seconds = time.perf_counter() - clock
+        spans = spans_since(client, begin) if name in (CLUSTER, JOBLIBS_DASK) else ()
+        ways.append(Way(name, seconds / share, share, spans))
     progress("ways", len(runs), len(runs))
     return Comparison(
         job.name,
@@ -137,6 +149,6 @@ def _on_cluster(job: Job, client: Client) -> None:
         raise error.__cause__ or error from None
 
 
-def _locally(job: Job, backend: str, cores: int) -> None:
+def _with_joblib(job: Job, backend: str, cores: int = -1) -> None:
     with parallel_config(backend, n_jobs=cores):
         job.run_with_joblib()

@@ -84,8 +84,7 @@ def measure(client: Client, job: Job, progress: Progress = silent) -> Record:
     started, begin = datetime.now(UTC), time.time()
     stopped = None
     spans: list[Span] = []
-    # The scheduler keeps what workers did from the first time that it is asked.
-    client.get_task_stream(start=0, stop=0)
+    keep_spans(client)
     clock = time.perf_counter()
     with observed() as balance:
         try:
@@ -94,7 +93,7 @@ def measure(client: Client, job: Job, progress: Progress = silent) -> Record:
             result, stopped = error.result, error.__cause__
     seconds = time.perf_counter() - clock
     if client.status == "running":
-        spans = _spans(client.get_task_stream(start=begin), begin, client)
+        spans = spans_since(client, begin)
     return Record(
         job.name,
         asdict(job),  # type: ignore[call-overload]  # a protocol can't say that it is a dataclass
@@ -160,7 +159,13 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _spans(tasks: Sequence[dict[str, Any]], begin: float, client: Client) -> list[Span]:
+def keep_spans(client: Client) -> None:
+    """Let the scheduler keep what workers do: it does so from the first time that it is asked."""
+    client.get_task_stream(start=0, stop=0)
+
+
+def spans_since(client: Client, begin: float) -> list[Span]:
+    """Give what workers did since `begin`, in seconds since the epoch."""
     info = client.scheduler_info(n_workers=-1)["workers"]
     return [
         Span(
@@ -171,6 +176,6 @@ def _spans(tasks: Sequence[dict[str, Any]], begin: float, client: Client) -> lis
             step["start"] - begin,
             step["stop"] - begin,
         )
-        for task in tasks
+        for task in client.get_task_stream(start=begin)
         for step in task["startstops"]
     ]

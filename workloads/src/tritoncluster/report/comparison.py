@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from bokeh.models import NumeralTickFormatter, Span
 
-from tritoncluster.report import poster, style, text
+from tritoncluster.compare import CLUSTER, JOBLIBS_DASK
+from tritoncluster.report import poster, style, text, timeline
 from tritoncluster.report.content import Block, Chart, Number, Panel, Paragraph, Section, Table
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def numbers(comparison: "Comparison") -> list[Number]:
     cluster = [
         Number(f"{serial / way.seconds:.1f}×", "the cluster's speed, as a multiple of serial work's")
         for way in comparison.ways
-        if way.name == "cluster"
+        if way.name == CLUSTER
     ]
     return [*cluster, Number(fastest.name, "the fastest way"), Number(text.seconds(fastest.seconds), "its time")]
 
@@ -29,6 +30,14 @@ def numbers(comparison: "Comparison") -> list[Number]:
 def section(comparison: "Comparison") -> Section:
     """Draw the ratios."""
     blocks: list[Block] = [_chart(comparison), _table(comparison)]
+    named = {way.name: way for way in comparison.ways}
+    timelines = [
+        (title, named[name].seconds, named[name].spans)
+        for name, title in ((CLUSTER, "the balanced queue"), (JOBLIBS_DASK, "joblib's Dask backend"))
+        if name in named and named[name].spans
+    ]
+    if timelines:
+        blocks.append(timeline.side_by_side(timelines, comparison.workers))
     if comparison.job == "asian-option":
         (loop, _mean, looped), (tasks, _mean, tasked) = poster.OPTION_WAYS
         times = f"{text.seconds(looped)} as {loop} and {text.seconds(tasked)} as {tasks}"
@@ -108,14 +117,14 @@ def _table(comparison: "Comparison") -> Table:
         ]
         for way in comparison.ways
     ]
-    marked = [number for number, way in enumerate(comparison.ways) if way.name == "cluster"]
+    marked = [number for number, way in enumerate(comparison.ways) if way.name == CLUSTER]
     return Table(
         "", ["way", "#time of the whole work", "#of the serial time", "#work that was done"], rows, marked, wide=True
     )
 
 
 def _colour(way: "Way") -> str:
-    return style.BLUE if way.name == "cluster" else style.MUTED
+    return style.BLUE if way.name == CLUSTER else style.MUTED
 
 
 def _times(ratio: float) -> str:

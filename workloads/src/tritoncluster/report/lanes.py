@@ -1,5 +1,6 @@
 """What workers did, as bars for a timeline: few enough to draw, however many tasks there were."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ TASKS = {
     "predict_rows": "predict",
     "simulate_block": "simulate paths",
 }
+#: Tasks of joblib's Dask backend, which are called for what is in them.
+BATCH = re.compile(r"(?:mixed_)?batch_of_(?P<function>.+)_\d+_calls$")
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ def kind(span: Span) -> str:
     """Name what a span is, for people."""
     if span.action != COMPUTE:
         return span.action.replace("-", " ")
-    name = span.task.strip("_")
+    batch = BATCH.match(span.task)
+    name = (batch["function"] if batch else span.task).strip("_")
     return TASKS.get(name, name.replace("_", " "))
 
 

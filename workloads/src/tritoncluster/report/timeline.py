@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from bokeh.models import NumeralTickFormatter
 
-from tritoncluster.record import Worker
+from tritoncluster.record import Span, Worker
 from tritoncluster.report import style, text
 from tritoncluster.report.content import Block, Chart, Panel, Paragraph
 from tritoncluster.report.lanes import Bar, bars, busy_shares, lane_count
@@ -27,7 +27,7 @@ def block(record: "Record") -> Block:
     """Draw the timeline of a run, and the busy share of each worker beside it."""
     if not record.spans:
         return Paragraph("The scheduler could not be asked what ran where, so there is no timeline.", "Timeline")
-    workers = _everyone(record)
+    workers = _everyone(record.workers, record.spans)
     drawn = bars(record.spans)
     shares = busy_shares(record.spans, workers, record.seconds)
     colours = _colours(shares)
@@ -43,12 +43,12 @@ def block(record: "Record") -> Block:
             f"{len(record.spans):,} steps are drawn as {len(drawn):,} bars: neighbours that look like one are joined."
         )
     )
-    height = int(np.clip(AROUND + LANE_HEIGHT * sum(_lanes(drawn, workers)), MIN_HEIGHT, MAX_HEIGHT))
+    height = _height(sum(_lanes(drawn, workers)))
     who = "The worker" if len(workers) == 1 else f"The {len(workers)} workers"
     return Chart(
         f"{who} computed for {busy:.0%} of the {text.seconds(record.seconds)}",
         [
-            Panel(_gantt(record, drawn, workers, colours, height), "What ran when"),
+            Panel(_gantt(record.seconds, drawn, workers, colours, height), "What ran when"),
             Panel(_busy(shares, workers, colours, height, drawn), "Share of its time that each worker computed"),
         ],
         legend=legend,
@@ -58,14 +58,50 @@ def block(record: "Record") -> Block:
     )
 
 
-def _everyone(record: "Record") -> list[Worker]:
+def side_by_side(ways: Sequence[tuple[str, float, Sequence[Span]]], at_start: Sequence[Worker]) -> Chart:
+    """Draw the timelines of the same work in several ways, on one scale.
+
+    Parameters
+    ----------
+    ways
+        For each its name, its seconds, and what workers did.
+    at_start
+        The cluster's workers.
+    """
+    all_spans = [span for _name, _seconds, spans in ways for span in spans]
+    workers = _everyone(at_start, all_spans)
+    threads = sum(worker.threads for worker in workers)
+    longest = max(seconds for _name, seconds, _spans in ways)
+    colours = _colours(busy_shares(all_spans, workers, longest))
+    panels, sentences = [], []
+    for name, seconds, spans in ways:
+        drawn = bars(spans)
+        shares = busy_shares(spans, workers, seconds)
+        busy = sum(sum(shares[worker.name].values()) * worker.threads for worker in workers) / threads
+        height = _height(sum(_lanes(drawn, workers)))
+        panels.append(Panel(_gantt(longest, drawn, workers, colours, height), f"{name}, {text.seconds(seconds)}"))
+        sentences.append(f"{busy:.0%} of {text.seconds(seconds)} with {name}")
+    return Chart(
+        f"Workers computed for {text.listed(sentences)}",
+        panels,
+        legend=[*colours.items(), ("moving data (low bars)", MOVING)],
+        note="Both on one scale. A worker that has nothing left to do is blank.",
+        wide=True,
+    )
+
+
+def _height(lanes: int) -> int:
+    return int(np.clip(AROUND + LANE_HEIGHT * lanes, MIN_HEIGHT, MAX_HEIGHT))
+
+
+def _everyone(at_start: Sequence[Worker], spans: Sequence[Span]) -> list[Worker]:
     """Add to the workers at the start those that joined later, of which only the name is known."""
-    known = {worker.name for worker in record.workers}
+    known = {worker.name for worker in at_start}
     threads: dict[str, set[int]] = defaultdict(set)
-    for span in record.spans:
+    for span in spans:
         threads[span.worker].add(span.thread)
     late = [Worker(name, "", len(threads[name]), 0) for name in sorted(threads.keys() - known)]
-    return [*record.workers, *late]
+    return [*at_start, *late]
 
 
 def _lanes(drawn: Sequence[Bar], workers: Sequence[Worker]) -> list[int]:
@@ -106,7 +142,7 @@ def _apart(places: dict[str, float], distance: float) -> list[str]:
 
 
 def _gantt(
-    record: "Record", drawn: Sequence[Bar], workers: Sequence[Worker], colours: dict[str, str], height: int
+    seconds: float, drawn: Sequence[Bar], workers: Sequence[Worker], colours: dict[str, str], height: int
 ) -> "figure":
     plot = style.new_plot(
         height,
@@ -117,7 +153,7 @@ def _gantt(
             ("from", "@left{0.000} s to @right{0.000} s"),
             ("steps", "@spans"),
         ],
-        x_range=(0, max(record.seconds, *(bar.stop for bar in drawn))),
+        x_range=(0, max([seconds, *(bar.stop for bar in drawn)])),
     )
     rows = _rows(plot, drawn, workers, height)
     source: dict[str, Any] = {
