@@ -233,7 +233,7 @@ def running(name: str, folder: Path, **settings: object) -> Iterator[Project]:
     project = Project(name, folder, **settings)
     try:
         project.compose("up", "--detach", "--no-build")
-        project.wait_until_healthy()
+        project.wait_until_healthy(int(str(project.settings.get("WORKERS", 2))))
         yield project
     finally:
         project.down()

@@ -1,10 +1,4 @@
-"""The backend "balanced" and balanced_map on real clusters.
-
-What joblib's own tests of its Dask backend (joblib/test/test_dask.py) ask for holds here too, in our words, except:
-batches made by duration (the queue makes pieces), the names of its batches, `scatter=` (large arguments are shared by
-themselves) and `workers=` (the queue chooses), and parallel calls inside a call, which stay in the call's thread
-instead of becoming tasks of their own.
-"""
+"""The backend "balanced" and balanced_map on real clusters; joblib's own tests are in test_joblib_suite.py."""
 
 import itertools
 import multiprocessing

@@ -115,7 +115,15 @@ def test_compare(tmp_path: Path):
     done = tritoncluster(tmp_path, "compare", "asian-option", "--paths", "20000", "--workers", "2")
     assert done.returncode == 0, done.stderr
     ways = {way["name"]: way for way in valid_result(tmp_path)["result"]["ways"]}
-    assert list(ways) == ["serial", "threads", "processes", "cluster", "joblib's dask", "Python loop", "one task a path"]
+    assert list(ways) == [
+        "serial",
+        "threads",
+        "processes",
+        "cluster",
+        "joblib's dask",
+        "Python loop",
+        "one task a path",
+    ]
     assert ways["serial"]["ratio"] == 1
     assert ways["Python loop"]["share"] == ways["one task a path"]["share"] == 1000 / 20_000
     assert "5.00%, scaled" in done.stdout

@@ -13,6 +13,7 @@ import dask.config
 from distributed import Client, Worker, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from tritoncluster.balance.joblib import register
 from tritoncluster.errors import InputError
 from tritoncluster.nodes import scheduler_address
 
@@ -126,6 +127,8 @@ def run_script(client: Client, script: Path, arguments: Sequence[str], files: di
         Whatever the script raises, SystemExit among it.
     """
     plugin = SubmittedFiles(files)
+    # A script may name the backend "balanced" without an import of ours.
+    register()
     # The scheduler unpickles what `Client.map` is given. In this process it finds modules where the script does.
     embedded = client.cluster is not None
     old_arguments, old_path = sys.argv, sys.path[:]
