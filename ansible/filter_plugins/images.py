@@ -42,9 +42,7 @@ def manifests(folder: str, images: list[str]) -> list[str]:
 
 def of_ours(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Choose those of a host's images that came from our registry."""
-    return [
-        image for image in images if any(":5000/tritoncluster/" in name for name in image.get("RepoDigests") or ())
-    ]
+    return [image for image in images if any(":5000/tritoncluster/" in name for name in image.get("RepoDigests") or ())]
 
 
 def _reachable(layout: Path, digest: str) -> list[str]:

@@ -227,9 +227,8 @@ def user(name: str = "tritoncluster") -> str:
 def in_registry(folder: str = "/var/lib/tritoncluster/registry") -> list[str]:
     """List what the registry on this host has, as NAME@DIGEST; a digest is there when all that it names is."""
     root = Path(folder, "docker/registry/v2/repositories/tritoncluster")
-    return sorted(
-        f"{link.parents[4].name}@sha256:{link.parent.name}" for link in root.glob("*/_manifests/revisions/sha256/*/link")
-    )
+    links = root.glob("*/_manifests/revisions/sha256/*/link")
+    return sorted(f"{link.parents[4].name}@sha256:{link.parent.name}" for link in links)
 
 
 def packages() -> list[str]:
@@ -243,7 +242,7 @@ def packages() -> list[str]:
 
 
 def firewall() -> dict[str, str]:
-    """Name what decides about incoming connections, and its chain where it has no command of its own; "" for nothing."""
+    """Name what decides about incoming connections, "" for nothing; and its chain, for one without a command."""
     if "Status: active" in output("ufw", "status"):
         return {"name": "ufw", "chain": ""}
     if output("firewall-cmd", "--state") == "running":
@@ -257,15 +256,12 @@ def closed_chain(ruleset: list[dict[str, dict[str, object]]]) -> str:
     for chain in (each["chain"] for each in ruleset if "chain" in each):
         if chain.get("hook") != "input" or chain["family"] == "ip6":
             continue
-        rules = [
-            each["rule"]["expr"]
-            for each in ruleset
-            if "rule" in each and all(each["rule"][key] == chain[key] for key in ("family", "table"))
-            and each["rule"]["chain"] == chain["name"]
-        ]
-        words = [{word for statement in rule for word in statement} for rule in rules]
+        place = (chain["family"], chain["table"], chain["name"])
+        rules = [each["rule"] for each in ruleset if "rule" in each]
+        own = [rule["expr"] for rule in rules if (rule["family"], rule["table"], rule["chain"]) == place]
+        words = [{word for statement in rule for word in statement} for rule in own]
         if chain["policy"] == "drop" or any(found & {"drop", "reject"} and "match" not in found for found in words):
-            return f"{chain['family']} {chain['table']} {chain['name']}"
+            return " ".join(place)
     return ""
 
 

@@ -18,8 +18,8 @@ description:
 options:
   folders:
     description:
-      - Each with its path and, where they are not the defaults, owner (root), group (the owner), mode ("0755"), files as
-        name -> content (none), and modes as name -> mode of the files whose mode is not 0644.
+      - Each with its path and, where they are not the defaults, owner (root), group (the owner), mode ("0755"),
+        files as name -> content (none), and modes as name -> mode of the files whose mode is not 0644.
     type: list
     elements: dict
     required: true

@@ -1,4 +1,4 @@
-"""A job of pieces that take a second each, however fast the machine; prints what they add up to. `alone` does not wait."""
+"""A job of pieces that take a second each, however fast the machine is; `alone` does not wait. Prints their sum."""
 
 import math
 import sys

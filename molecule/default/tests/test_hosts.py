@@ -14,7 +14,11 @@ SERVICES = {
     "pi": {"worker"},
 }
 #: Ports that others reach.
-OUTSIDE = {"desktop": {22, 5000, 8786, 8787, 8800, 8900}, "laptop": {22, 8800, 8801, 8900, 8901}, "pi": {22, 8800, 8900}}
+OUTSIDE = {
+    "desktop": {22, 5000, 8786, 8787, 8800, 8900},
+    "laptop": {22, 8800, 8801, 8900, 8901},
+    "pi": {22, 8800, 8900},
+}
 INSIDE = {"desktop": {8788, 8789, 9000}, "laptop": {9000, 9001}, "pi": {9000}}
 #: mebibytes and CPUs of each process
 WORKERS = {"desktop": (1408, 2.0), "laptop": (768, 1.0), "pi": (1536, 0.5)}
