@@ -103,7 +103,7 @@ def test_a_raspberry_pi_is_prepared():
     pi = on("pi")
     assert pi.file("/boot/firmware/cmdline.txt").content_string == (
         "console=tty1 root=PARTUUID=9730496b-02 rootwait cgroup_disable=memory quiet"
-        " cgroup_enable=memory cgroup_memory=1"
+        " cgroup_enable=memory cgroup_memory=1\n"
     )
     assert "Storage=volatile" in pi.file("/etc/systemd/journald.conf.d/tritoncluster.conf").content_string
     assert pi.run("journalctl --header | grep --quiet /run/log/journal").rc == 0
