@@ -55,11 +55,14 @@ class Client:
 
     Parameters
     ----------
+    container
+        Its name.
     command
-        What starts Python's standard input in that container, without "docker" and the script.
+        How docker runs a command there, which may start it.
     """
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, container: str, *command: str) -> None:
+        self.container = container
         self._process = subprocess.Popen(
             ["docker", *command, "python3", "/benchmarks/_work.py"],
             stdin=subprocess.PIPE,
@@ -84,8 +87,8 @@ class Client:
         return dict(json.loads(line))
 
     def close(self) -> None:
-        """End it."""
-        self._process.stdin.close()  # type: ignore[union-attr]
+        """End it, whatever it waits for."""
+        docker("rm", "--force", self.container)
         self._process.wait()
 
 
@@ -171,13 +174,15 @@ class RayRoom(Room):
 
 def dask_client() -> Client:
     """Start a client for all rooms of Dask."""
-    return Client("run", "--rm", "--interactive", "--network", NETWORK, "--no-healthcheck",
+    name = "uneven-client"
+    return Client(name, "run", "--rm", "--name", name, "--interactive", "--network", NETWORK, "--no-healthcheck",
                   "--volume", f"{HERE}:/benchmarks:ro", IMAGE)  # fmt: skip
 
 
 def ray_client(room: RayRoom) -> Client:
     """Start a client in a room of Ray."""
-    return Client("exec", "--interactive", f"{room.name}-{room.entrance}")
+    name = f"{room.name}-{room.entrance}"
+    return Client(name, "exec", "--interactive", name)
 
 
 def check_engine() -> None:

@@ -25,6 +25,7 @@ GOOD = {
         "services": [],
     },
     "unreached": [],
+    "clock_is_set": False,
     "memory": GIB,
     "free": {"/var/lib/docker": 4 * GIB},
     "ports": [["worker", 8800, "the worker"]],
@@ -78,6 +79,10 @@ def test_each_thing_that_is_wrong_is_one_line(facts, said):
     (line,) = problems([changed(**facts)])
     assert said in line
     assert "\n" not in line
+
+
+def test_a_clock_that_deploying_sets_is_no_trouble():
+    assert problems([{**changed(clock=-7200.0), "clock_is_set": True}]) == []
 
 
 def test_ports_of_ours_are_no_trouble():

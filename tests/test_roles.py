@@ -19,9 +19,8 @@ def module(name: str, **arguments: object) -> dict[str, object]:
 
 
 def files(folder: Path, user: tuple[str, str], **content: str) -> dict[str, object]:
-    return module(
-        "node_files", folder=str(folder), files=content, modes={"key": "0600"}, owner=user[0], group=user[1]
-    )  # fmt: skip
+    wanted = {"path": str(folder), "files": content, "modes": {"key": "0600"}, "owner": user[0], "group": user[1]}
+    return module("node_files", folders=[wanted])
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def problems(hosts: list[dict[str, Any]]) -> list[str]:
     hosts
         For each its `name`; `error`, what Ansible said when it could not look at it; `facts` of the module node_facts;
         `unreached`, what node_reach found; and what it will need: `ports` as a list of service, port and what for;
-        `free` as folder -> bytes; `memory` in bytes.
+        `free` as folder -> bytes; `memory` in bytes; `clock_is_set`, whether deploying puts its clock right.
     """
     found = []
     for host in hosts:
@@ -61,7 +61,7 @@ def _of_host(host: dict[str, Any]) -> Iterator[str]:
     yield from _of_engine(facts["engine"])
     if not facts["address"]:
         yield "no IPv4 address that the others could use: set node_address to one, as 192.168.1.5"
-    if abs(facts["clock"]) > CLOCK_SECONDS:
+    if abs(facts["clock"]) > CLOCK_SECONDS and not host["clock_is_set"]:
         yield f"its clock is {facts['clock']:+.0f} s off the controller's: run `sudo timedatectl set-ntp true` there"
     for folder, wanted in host["free"].items():
         if facts["free"][folder] < wanted:

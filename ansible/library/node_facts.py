@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -37,6 +38,10 @@ options:
     type: list
     elements: str
     default: []
+  board:
+    description: File that names the board of a small computer.
+    type: str
+    default: /proc/device-tree/model
 author: tritoncluster
 """
 
@@ -172,7 +177,58 @@ def engine() -> dict[str, object]:
         "version": versions[0] if versions else "",
         "api": versions[1] if versions else "",
         "compose": output("docker", "compose", "version", "--short").removeprefix("v"),
+        "starts": output("systemctl", "is-enabled", "docker.service") == "enabled",
     }
+
+
+def images() -> dict[str, str]:
+    """Give NAME@DIGEST -> ID of the images that came from a registry of ours."""
+    there = output("docker", "image", "ls", "--all", "--quiet", "--no-trunc").split()
+    words = "{{$image := .}}{{range .RepoDigests}}{{println . $image.Id}}{{end}}"
+    found = output("docker", "image", "inspect", "--format", words, *there) if there else ""
+    pairs = (line.split() for line in found.splitlines() if line)
+    return {name: identity for name, identity in pairs if ":5000/tritoncluster/" in name}
+
+
+def containers() -> dict[str, dict[str, str]]:
+    """Give name -> state, image and definition of our containers; the last says what they were made from."""
+    words = '{{.Names}} {{.State}} {{.Image}} {{.Label "tritoncluster.definition"}}'
+    listed = output("docker", "ps", "--all", "--no-trunc", "--filter", "name=^tritoncluster-", "--format", words)
+    found = {}
+    for line in listed.splitlines():
+        name, state, image, *definition = line.split()
+        found[name.removeprefix("tritoncluster-")] = {
+            "state": state,
+            "image": image,
+            "definition": "".join(definition),
+        }
+    return found
+
+
+def clock() -> dict[str, object]:
+    """Give what keeps the time, and whether that is ours and right."""
+    daemon = "systemd-timesyncd" if Path("/usr/lib/systemd/systemd-timesyncd").exists() else ""
+    return {
+        "daemon": "chrony" if shutil.which("chronyd") else daemon,
+        "ours": Path("/etc/tritoncluster/chrony-is-ours").exists(),
+        "right": output("timedatectl", "show", "--property=NTPSynchronized", "--value") == "yes",
+    }
+
+
+def user(name: str = "tritoncluster") -> str:
+    """Give the numbers of our user and its group, as 998:998; "" when there is none."""
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        return ""
+    return f"{found.pw_uid}:{found.pw_gid}"
+
+
+def in_registry(folder: str = "/var/lib/tritoncluster/registry") -> list[str]:
+    """List what the registry on this host has, as NAME@DIGEST; a digest is there when all that it names is."""
+    root = Path(folder, "docker/registry/v2/repositories/tritoncluster")
+    links = root.glob("*/_manifests/revisions/sha256/*/link")
+    return sorted(f"{link.parents[4].name}@sha256:{link.parent.name}" for link in links)
 
 
 def packages() -> list[str]:
@@ -183,6 +239,30 @@ def packages() -> list[str]:
         "skopeo": shutil.which("skopeo"),
     }
     return sorted(name for name, found in there.items() if found)
+
+
+def firewall() -> dict[str, str]:
+    """Name what decides about incoming connections, "" for nothing; and its chain, for one without a command."""
+    if "Status: active" in output("ufw", "status"):
+        return {"name": "ufw", "chain": ""}
+    if output("firewall-cmd", "--state") == "running":
+        return {"name": "firewalld", "chain": ""}
+    chain = closed_chain(json.loads(output("nft", "--json", "list", "ruleset") or "{}").get("nftables", []))
+    return {"name": "nftables" if chain else "", "chain": chain}
+
+
+def closed_chain(ruleset: list[dict[str, dict[str, object]]]) -> str:
+    """Give the chain of an nftables ruleset that refuses what no rule of it lets in, as "inet filter input"; or ""."""
+    for chain in (each["chain"] for each in ruleset if "chain" in each):
+        if chain.get("hook") != "input" or chain["family"] == "ip6":
+            continue
+        place = (chain["family"], chain["table"], chain["name"])
+        rules = [each["rule"] for each in ruleset if "rule" in each]
+        own = [rule["expr"] for rule in rules if (rule["family"], rule["table"], rule["chain"]) == place]
+        words = [{word for statement in rule for word in statement} for rule in own]
+        if chain["policy"] == "drop" or any(found & {"drop", "reject"} and "match" not in found for found in words):
+            return " ".join(place)
+    return ""
 
 
 def services(folder: str = "/opt/tritoncluster") -> list[str]:
@@ -207,10 +287,11 @@ def main() -> None:
             "connected_to": {"type": "str", "default": ""},
             "controller_time": {"type": "float", "required": True},
             "folders": {"type": "list", "elements": "str", "default": []},
+            "board": {"type": "str", "default": "/proc/device-tree/model"},
         },
         supports_check_mode=True,
     )
-    clock = time.time() - module.params["controller_time"]
+    ahead = time.time() - module.params["controller_time"]
     system = release()
     chosen = address(module.params["address"], module.params["connected_to"])
     module.exit_json(
@@ -219,11 +300,16 @@ def main() -> None:
                 "address": chosen if is_address(chosen) else "",
                 "addresses": addresses(),
                 "architecture": output("dpkg", "--print-architecture"),
-                "board": text("/proc/device-tree/model"),
-                "clock": round(clock, 1),
+                "board": text(module.params["board"]),
+                "clock": round(ahead, 1),
+                "container": bool(output("systemd-detect-virt", "--container")),
+                "containers": containers(),
                 "cpus": cpus(),
                 "engine": engine(),
+                "firewall": firewall(),
                 "free": {folder: free(folder) for folder in module.params["folders"]},
+                "images": images(),
+                "in_registry": in_registry(),
                 "limits_memory": limits_memory(),
                 "listeners": listeners(),
                 "memory": memory(),
@@ -234,7 +320,8 @@ def main() -> None:
                     "name": system.get("PRETTY_NAME", ""),
                 },
                 "services": services(),
-                "ufw": "Status: active" in output("ufw", "status"),
+                "time": clock(),
+                "user": user(),
             }
         }
     )

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: small files and their folders, all in one go."""
+"""Ansible module: folders of small files, all in one go."""
 
 from __future__ import annotations
 
@@ -11,45 +11,28 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: node_files
-short_description: Write several small files in one go
+short_description: Write folders of small files in one go
 description:
-  - As ansible.builtin.copy with content does for one, which takes two connections for each file. With the dozen of
+  - As ansible.builtin.copy with content does for one, which takes two connections for each file. With the dozens of
     files that a host gets, that would be most of the time of a run that changes nothing.
-  - Folders are made for the files, with the same owner and group.
 options:
-  files:
-    description: Path -> content.
-    type: dict
+  folders:
+    description:
+      - Each with its path and, where they are not the defaults, owner (root), group (the owner), mode ("0755"),
+        files as name -> content (none), and modes as name -> mode of the files whose mode is not 0644.
+    type: list
+    elements: dict
     required: true
-  folder:
-    description: Folder that paths are relative to.
-    type: path
-    required: true
-  folder_mode:
-    description: Mode of that folder.
-    type: str
-    default: "0755"
-  modes:
-    description: Path -> mode, of those whose mode is not 0644.
-    type: dict
-    default: {}
-  owner:
-    description: Who owns them.
-    type: str
-    default: root
-  group:
-    description: Their group.
-    type: str
-    default: root
 author: tritoncluster
 """
 
 EXAMPLES = """
 - name: Write the settings
   node_files:
-    folder: /opt/tritoncluster/worker
-    files:
-      .env: "WORKER_CPUS=2"
+    folders:
+      - path: /opt/tritoncluster/worker
+        files:
+          .env: "WORKER_CPUS=2"
 """
 
 RETURN = """
@@ -76,42 +59,59 @@ def write(module: AnsibleModule, path: Path, content: str) -> None:
     module.atomic_move(temporary, str(path), unsafe_writes=False)
 
 
+class Folder:
+    """A folder with its files, as they should be."""
+
+    def __init__(self, module: AnsibleModule, path: str, owner: str, group: str, mode: str) -> None:
+        self.module, self.path, self.owner, self.group = module, Path(path), owner, group
+        self.changed = not self.path.is_dir()
+        self.written: list[str] = []
+        if self.changed and not module.check_mode:
+            self.path.mkdir(parents=True, mode=0o755)
+        self._put_right(self.path, mode)
+
+    def put(self, name: str, content: str, mode: str) -> None:
+        """Have a file in it."""
+        path = self.path / name
+        if read(path) != content:
+            self.changed = True
+            self.written.append(str(path))
+            if not self.module.check_mode:
+                write(self.module, path, content)
+        self._put_right(path, mode)
+
+    def _put_right(self, path: Path, mode: str) -> None:
+        if self.module.check_mode and not path.exists():
+            return
+        wanted = dict.fromkeys(("attributes", "seuser", "serole", "setype", "selevel", "unsafe_writes"))
+        wanted |= {"path": str(path), "mode": mode, "owner": self.owner, "group": self.group}
+        arguments = self.module.load_file_common_arguments(wanted)
+        self.changed |= self.module.set_fs_attributes_if_different(arguments, changed=False)
+
+
 def main() -> None:
     """Answer Ansible."""
+    options = {
+        "path": {"type": "path", "required": True},
+        "owner": {"type": "str", "default": "root"},
+        "group": {"type": "str"},
+        "mode": {"type": "str", "default": "0755"},
+        "files": {"type": "dict", "default": {}},
+        "modes": {"type": "dict", "default": {}},
+    }
     module = AnsibleModule(
-        {
-            "files": {"type": "dict", "required": True},
-            "folder": {"type": "path", "required": True},
-            "folder_mode": {"type": "str", "default": "0755"},
-            "modes": {"type": "dict", "default": {}},
-            "owner": {"type": "str", "default": "root"},
-            "group": {"type": "str", "default": "root"},
-        },
+        {"folders": {"type": "list", "elements": "dict", "required": True, "options": options}},
         supports_check_mode=True,
     )
-    given = module.params
-    folder = Path(given["folder"])
-
-    def has_wrong_attributes(path: Path, mode: str) -> bool:
-        if module.check_mode and not path.exists():
-            return True
-        wanted = dict.fromkeys(("attributes", "seuser", "serole", "setype", "selevel", "unsafe_writes"))
-        wanted |= {"path": str(path), "mode": mode, "owner": given["owner"], "group": given["group"]}
-        return module.set_fs_attributes_if_different(module.load_file_common_arguments(wanted), changed=False)
-
-    changed = not folder.is_dir()
-    if changed and not module.check_mode:
-        folder.mkdir(parents=True, mode=0o700)
-    changed |= has_wrong_attributes(folder, given["folder_mode"])
-    written = []
-    for name, content in given["files"].items():
-        path = folder / name
-        if read(path) != content:
-            written.append(str(path))
-            if not module.check_mode:
-                write(module, path, content)
-        changed |= has_wrong_attributes(path, given["modes"].get(name, "0644"))
-    module.exit_json(changed=changed or bool(written), written=written)
+    changed, written = False, []
+    for given in module.params["folders"]:
+        owner = given["owner"]
+        folder = Folder(module, given["path"], owner, given["group"] or owner, given["mode"])
+        for name, content in given["files"].items():
+            folder.put(name, content, given["modes"].get(name, "0644"))
+        changed |= folder.changed
+        written += folder.written
+    module.exit_json(changed=changed, written=written)
 
 
 if __name__ == "__main__":

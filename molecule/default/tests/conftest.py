@@ -2,16 +2,21 @@
 
 import json
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
-import pytest
 import testinfra
 
 HOSTS = ("desktop", "laptop", "pi")
+#: The laptop has two processes.
+WORKERS = ("desktop", "laptop-1", "laptop-2", "pi")
 ADDRESSES = {"desktop": "10.214.13.11", "laptop": "10.214.13.12", "pi": "10.214.13.13"}
 FILES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 PKI = FILES / "pki"
-LAYOUTS = Path(__file__).resolve().parents[3] / ".cache/images"
+PROJECT = Path(__file__).resolve().parents[3]
+LAYOUTS = PROJECT / ".cache/images"
 
 
 def on(name):
@@ -38,7 +43,8 @@ def log(host, container):
     return host.run(f"docker logs --tail 40 tritoncluster-{container} 2>&1").stdout
 
 
-@pytest.fixture
-def scheduler():
-    """The scheduler's host."""
-    return on("desktop")
+def alone(job, *options):
+    """Give the content of result.json of a job on this machine, without the cluster."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tritoncluster", "run", job, *options, "--json", "--output", folder + "/alone"]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

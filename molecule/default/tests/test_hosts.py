@@ -4,20 +4,24 @@ import re
 from pathlib import PurePosixPath
 
 import pytest
-from conftest import ADDRESSES, HOSTS, PKI, containers, index, log
+from conftest import ADDRESSES, HOSTS, PKI, containers, index, log, on
 
 testinfra_hosts = [f"ssh://{name}" for name in HOSTS]
 
 SERVICES = {
     "desktop": {"scheduler", "worker", "gateway"},
-    "laptop": {"worker"},
+    "laptop": {"worker", "worker-2"},
     "pi": {"worker"},
 }
 #: Ports that others reach.
-OUTSIDE = {"desktop": {22, 5000, 8786, 8787, 8800, 8900}, "laptop": {22, 8800, 8900}, "pi": {22, 8800, 8900}}
-INSIDE = {"desktop": {8788, 8789, 9000}, "laptop": {9000}, "pi": {9000}}
-#: mebibytes and CPUs
-WORKERS = {"desktop": (1408, 2.0), "laptop": (1536, 2.0), "pi": (1536, 0.5)}
+OUTSIDE = {
+    "desktop": {22, 5000, 8786, 8787, 8800, 8900},
+    "laptop": {22, 8800, 8801, 8900, 8901},
+    "pi": {22, 8800, 8900},
+}
+INSIDE = {"desktop": {8788, 8789, 9000}, "laptop": {9000, 9001}, "pi": {9000}}
+#: mebibytes and CPUs of each process
+WORKERS = {"desktop": (1408, 2.0), "laptop": (768, 1.0), "pi": (1536, 0.5)}
 
 
 @pytest.fixture
@@ -47,11 +51,14 @@ def test_containers_are_held(host, name):
         assert host.check_output(f"docker exec tritoncluster-{service} id --user") == user
 
 
-def test_the_kernel_enforces_the_worker_s_limits(host, name):
+@pytest.mark.parametrize("worker", ["worker", "worker-2"])
+def test_the_kernel_enforces_a_worker_s_limits(host, name, worker):
+    if worker not in SERVICES[name]:
+        pytest.skip("only the laptop has two")
     memory, cpus = WORKERS[name]
 
     def limit(*files):
-        command = f"docker exec tritoncluster-worker sh -c 'cat {' '.join(files)} 2>/dev/null'"
+        command = f"docker exec tritoncluster-{worker} sh -c 'cat {' '.join(files)} 2>/dev/null'"
         return host.run(command).stdout.split()
 
     assert limit("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes") == [str(memory * 2**20)]
@@ -90,6 +97,17 @@ def test_the_authorities_keys_are_on_no_host(host, name):
             f"grep --recursive --files-with-matches --fixed-strings -e '{line}' /etc /home /opt /root /var/lib"
         )
         assert found.stdout == "", authority
+
+
+def test_a_raspberry_pi_is_prepared():
+    pi = on("pi")
+    assert pi.file("/boot/firmware/cmdline.txt").content_string == (
+        "console=tty1 root=PARTUUID=9730496b-02 rootwait cgroup_disable=memory quiet"
+        " cgroup_enable=memory cgroup_memory=1\n"
+    )
+    assert "Storage=volatile" in pi.file("/etc/systemd/journald.conf.d/tritoncluster.conf").content_string
+    assert pi.run("journalctl --header | grep --quiet /run/log/journal").rc == 0
+    assert not on("laptop").file("/etc/systemd/journald.conf.d/tritoncluster.conf").exists
 
 
 def test_logs_and_the_engine(host, name):

@@ -1,0 +1,88 @@
+"""The playbooks that people use a cluster with, run as they run them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ADDRESSES, HOSTS, PKI, PROJECT, WORKERS, alone, containers, on
+
+SCRIPT = """
+import sys
+from distributed import Client
+import helpers
+print("sum", sum(Client().gather(Client.current().map(helpers.square, range(100)))), *sys.argv[1:])
+"""
+
+
+def play(playbook, *arguments, status=0):
+    """Run a playbook on the room, and give what it printed."""
+    done = subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", "-i", PROJECT / "molecule/default/inventory/hosts.yml",
+         f"ansible/{playbook}.yml", *(f"-e{each}" for each in arguments)],
+        cwd=PROJECT, env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stdout[-4000:] + done.stderr
+    return done.stdout
+
+
+def test_run_brings_a_job_s_results(tmp_path):
+    play("run", "job=forest", "options='--trees 50 --seed 3'", f"results={tmp_path}")
+    (folder,) = tmp_path.iterdir()
+    assert {file.name for file in folder.iterdir()} == {"report.html", "result.json"}
+    found = json.loads((folder / "result.json").read_text())
+    assert {worker["name"] for worker in found["cluster"]["workers"]} == set(WORKERS)
+    assert found["result"] == alone("forest", "--trees", "50", "--seed", "3")["result"]
+
+
+def test_run_takes_a_script_and_the_files_beside_it(tmp_path):
+    (tmp_path / "my.py").write_text(SCRIPT)
+    (tmp_path / "helpers.py").write_text("def square(x):\n    return x * x\n")
+    relative = os.path.relpath(tmp_path / "my.py", PROJECT)
+    assert "sum 328350 one two" in play("run", f"script={relative}", "options='one two'")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (["job=forest", "options='--trees many'"], "'many' is not a valid integer"),
+        (["script=/nowhere/my.py"], "say what to run: -e job=forest"),
+        ([], "say what to run: -e job=forest"),
+    ],
+)
+def test_run_refuses_in_one_line(wanted, said):
+    assert said in play("run", *wanted, status=2)
+
+
+def test_a_client_s_bundle_uses_the_cluster(tmp_path):
+    """In the node image, whose Python is the cluster's; the controller's need not be."""
+    said = play("client", "name_of_client=guest")
+    bundle = PKI / "clients/guest"
+    assert str(bundle) in said
+    assert re.search(r"Its Python has to be 3\.\d+", said)
+    assert (bundle / "tls.key").stat().st_mode & 0o777 == 0o600
+    subprocess.run([PROJECT / "docker/bake", "node", "--load"], check=True, capture_output=True)
+    output = tmp_path / "out"
+    output.mkdir()
+    command = [
+        "docker", "run", "--rm", "--network=host", f"--user={os.getuid()}:{os.getgid()}", f"--env=DASK_CONFIG={bundle}",
+        f"--volume={bundle}:{bundle}:ro", f"--volume={output}:/work/results", "--env=DASK_TEMPORARY_DIRECTORY=/tmp",
+        "tritoncluster/node:local", "tritoncluster", "run", "asian-option", "--paths", "20000", "--json",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["cluster"]["address"] == f"tls://{ADDRESSES['desktop']}:8786"
+    assert found["result"] == alone("asian-option", "--paths", "20000")["result"]
+
+
+def test_logs_are_those_of_all_containers(tmp_path):
+    play("logs", f"logs_folder={tmp_path}")
+    for name in HOSTS:
+        assert {file.stem for file in (tmp_path / name).iterdir()} == set(containers(on(name)))
+    assert "Register worker" in (tmp_path / "desktop/scheduler.log").read_text()
+    assert "Registered to" in (tmp_path / "pi/worker.log").read_text()
