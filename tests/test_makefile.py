@@ -15,6 +15,14 @@ def test_make_lists_every_target_with_what_it_does(environment: dict[str, str]) 
     assert [line for line in listed.splitlines() if len(line) > 100] == []
 
 
+@pytest.mark.parametrize(
+    "scenario", sorted((ROOT / "molecule").glob("*/molecule.yml")), ids=lambda file: file.parent.name
+)
+def test_scenarios_have_tests(scenario: Path) -> None:
+    # Molecule passes over a verifier that finds none.
+    assert list((scenario.parent / "tests").glob("test_*.py"))
+
+
 @pytest.mark.parametrize(("groups", "status"), [("good good", 0), ("bad good", 1)])
 def test_groups_all_run_and_one_that_fails_fails_the_whole(
     tmp_path: Path, environment: dict[str, str], groups: str, status: int

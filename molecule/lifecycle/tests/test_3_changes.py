@@ -1,0 +1,93 @@
+"""What changes a cluster in the middle of a job."""
+
+import ssl
+import time
+from datetime import UTC, datetime
+
+from cryptography import x509
+from jobs import Job, witness
+from room import (
+    ADDRESSES,
+    FOUR,
+    PKI,
+    SHORT,
+    THREE,
+    changes,
+    container,
+    digest,
+    inventory,
+    names,
+    on,
+    play,
+    running,
+)
+
+NEXT = {"VERSION": "0.1.0+next"}
+
+
+def test_a_host_is_drained(tmp_path):
+    job = Job(3_000_000)
+    with witness("spare"):
+        play("ansible/drain.yml", inventory(*FOUR, everywhere=SHORT), "--limit", "spare")
+    assert job.runs(), "it ended before its worker was drained"
+    assert names() == set(THREE)
+    assert container("spare", "worker")["State"]["Status"] == "exited"
+    assert job.result() == job.result_alone(tmp_path)
+    play("site.yml", inventory(*FOUR, everywhere=SHORT))
+    assert names() == set(FOUR)
+
+
+def down_and_up(name, since):
+    """Give when a host's worker was stopped, and when the next one was healthy."""
+    events = (
+        f"docker events --since {since} --until $(date +%s) --filter label=com.docker.compose.service=worker"
+        " --format '{{.TimeNano}} {{.Action}}'"
+    )
+    found = [line.partition(" ") for line in on(name).check_output(events).splitlines()]
+    (down,) = (int(at) for at, _, action in found if action == "die")
+    (up,) = (int(at) for at, _, action in found if action == "health_status: healthy")
+    return down, up
+
+
+def test_a_new_image_rolls_over_the_cluster(tmp_path):
+    before, since = running(FOUR), int(time.time())
+    job = Job(12_000_000)
+    # The scheduler waits until the job has ended.
+    with witness(*FOUR):
+        play("ansible/upgrade.yml", inventory(*FOUR, everywhere=SHORT), **NEXT)
+    assert job.result() == job.result_alone(tmp_path)
+    assert running(FOUR) == {f"10.214.14.11:5000/tritoncluster/node@{digest('node')}"} != before
+    # One worker after the other, the job's end, and then the scheduler.
+    times = [moment for pair in sorted(down_and_up(name, since) for name in FOUR) for moment in pair]
+    started = container("desktop", "scheduler")["State"]["StartedAt"]
+    times += [job.ended(), int(on("desktop").check_output("date +%%s%%N --date %s", started))]
+    assert times == sorted(times)
+    assert names() == set(FOUR)
+
+
+#: Who shows which certificate.
+SHOWN = {("desktop", 8786): "hosts/desktop", ("desktop", 8787): "gateway", ("desktop", 5000): "hosts/desktop"}
+SHOWN |= {(name, port): f"hosts/{name}" for name in FOUR for port in (8800, 8900)}
+
+
+def shown():
+    """Give who shows which certificate on the wire, and until when it is good."""
+    wire = {(name, port): ssl.get_server_certificate((ADDRESSES[name], port), timeout=10) for name, port in SHOWN}
+    return {who: x509.load_pem_x509_certificate(certificate.encode()) for who, certificate in wire.items()}
+
+
+def days_left(certificate):
+    return (certificate.not_valid_after_utc - datetime.now(UTC)).days
+
+
+def test_certificates_that_are_about_to_end_are_renewed():
+    before = shown()
+    assert {days_left(certificate) for certificate in before.values()} == {29}
+    hosts = inventory(*FOUR)
+    play("site.yml", hosts, **NEXT)
+    after = shown()
+    assert {days_left(certificate) for certificate in after.values()} == {396}
+    for who, folder in SHOWN.items():
+        assert after[who] == x509.load_pem_x509_certificate((PKI / folder / "tls.crt").read_bytes()), who
+    assert names() == set(FOUR)
+    assert set(changes(play("site.yml", hosts, **NEXT)).values()) == {0}
