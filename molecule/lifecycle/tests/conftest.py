@@ -5,11 +5,6 @@ from record import records
 from room import ADDRESSES, PKI
 
 
-def pytest_itemcollected(item):
-    """Let a test run a few playbooks."""
-    item.add_marker(pytest.mark.timeout(900))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def before():
     """Give host -> what was on it before anything was deployed."""

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -69,19 +70,27 @@ def inventory(*workers, schedulers=("desktop",), everywhere=(), **changes):
     return file
 
 
-def start(playbook, hosts, *arguments, **environment):
-    """Start a playbook."""
+@contextmanager
+def started(playbook, hosts, *arguments, **environment):
+    """Start a playbook; it does not outlive the block."""
     command = [Path(sys.executable).parent / "ansible-playbook", "-i", hosts, playbook, *arguments]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command, cwd=PROJECT, env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", **environment}, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.stdout.close()
 
 
 def play(playbook, hosts, *arguments, status=0, **environment):
     """Run a playbook to its end, and give what it printed."""
-    process = start(playbook, hosts, *arguments, **environment)
-    printed = process.communicate()[0]
+    with started(playbook, hosts, *arguments, **environment) as process:
+        printed = process.communicate()[0]
     assert process.returncode == status, printed[-6000:]
     return printed
 

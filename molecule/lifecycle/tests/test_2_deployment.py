@@ -1,6 +1,5 @@
 """A deployment that is stopped again and again, and a host that is added."""
 
-import os
 import signal
 
 import pytest
@@ -17,7 +16,7 @@ from room import (
     on,
     play,
     running,
-    start,
+    started,
     until,
 )
 
@@ -35,18 +34,16 @@ SERVICES = [("desktop", "scheduler"), ("desktop", "gateway"), *((name, "worker")
 )
 def test_a_run_is_killed(task, process):
     """In a task, when a program that it starts runs on the scheduler's host."""
-    run = start("site.yml", inventory(*THREE, everywhere=SHORT))
-    printed = ""
-    for line in run.stdout:
-        printed += line
-        if line.startswith("TASK [") and task in line:
-            break
-    assert run.poll() is None, printed[-6000:]
-    if process:
-        until(lambda: on("desktop").run(f"pgrep --exact {process}").rc == 0, seconds=60)
-    os.killpg(run.pid, signal.SIGKILL)
-    run.stdout.close()
-    assert run.wait() == -signal.SIGKILL
+    with started("site.yml", inventory(*THREE, everywhere=SHORT)) as run:
+        printed = ""
+        for line in run.stdout:
+            printed += line
+            if line.startswith("TASK [") and task in line:
+                break
+        assert run.poll() is None, printed[-6000:]
+        if process:
+            until(lambda: on("desktop").run(f"pgrep --exact {process}").rc == 0, seconds=60)
+    assert run.returncode == -signal.SIGKILL
 
 
 def test_it_is_made_good():

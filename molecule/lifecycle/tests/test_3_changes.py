@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 
 from cryptography import x509
-from jobs import Job, witness
+from jobs import squares
 from room import (
     ADDRESSES,
     FOUR,
@@ -25,14 +25,11 @@ from room import (
 NEXT = {"VERSION": "0.1.0+next"}
 
 
-def test_a_host_is_drained(tmp_path):
-    job = Job(3_000_000)
-    with witness("spare"):
+def test_a_host_is_drained():
+    with squares(leave=["spare"], there=THREE):
         play("ansible/drain.yml", inventory(*FOUR, everywhere=SHORT), "--limit", "spare")
-    assert job.runs(), "it ended before its worker was drained"
-    assert names() == set(THREE)
-    assert container("spare", "worker")["State"]["Status"] == "exited"
-    assert job.result() == job.result_alone(tmp_path)
+        assert names() == set(THREE)
+        assert container("spare", "worker")["State"]["Status"] == "exited"
     play("site.yml", inventory(*FOUR, everywhere=SHORT))
     assert names() == set(FOUR)
 
@@ -49,18 +46,16 @@ def down_and_up(name, since):
     return down, up
 
 
-def test_a_new_image_rolls_over_the_cluster(tmp_path):
+def test_a_new_image_rolls_over_the_cluster():
     before, since = running(FOUR), int(time.time())
-    job = Job(12_000_000)
-    # The scheduler waits until the job has ended.
-    with witness(*FOUR):
+    with squares(leave=FOUR, there=FOUR) as job:
+        # It comes back when the scheduler is replaced, which waits for the job's end.
         play("ansible/upgrade.yml", inventory(*FOUR, everywhere=SHORT), **NEXT)
-    assert job.result() == job.result_alone(tmp_path)
     assert running(FOUR) == {f"10.214.14.11:5000/tritoncluster/node@{digest('node')}"} != before
     # One worker after the other, the job's end, and then the scheduler.
     times = [moment for pair in sorted(down_and_up(name, since) for name in FOUR) for moment in pair]
     started = container("desktop", "scheduler")["State"]["StartedAt"]
-    times += [job.ended(), int(on("desktop").check_output("date +%%s%%N --date %s", started))]
+    times += [job["ended"], int(on("desktop").check_output("date +%%s%%N --date %s", started))]
     assert times == sorted(times)
     assert names() == set(FOUR)
 
