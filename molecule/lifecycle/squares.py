@@ -10,16 +10,14 @@ import time
 import uuid
 from collections import Counter
 
-from distributed import Client, get_worker
-
-from tritoncluster.balance import balanced_map
+from distributed import Client, as_completed, get_worker
 
 
-def square(number: int) -> int:
+def square(number: int) -> tuple[int, int]:
     """Take as long on any machine."""
     get_worker().log_event("squares", number)
     time.sleep(0.2)
-    return number * number
+    return number, number * number
 
 
 leaving, staying = (set(words.split(",")) for words in sys.argv[1:])
@@ -35,23 +33,28 @@ with Client() as client:
     # A result on one that leaves, which computing it again would change.
     value = client.submit(uuid.uuid4, workers=sorted(addresses)[:1], allow_other_workers=True, pure=False)
     known = value.result()
+    numbers = itertools.count()
+    # By Dask's own placement: the queue of tritoncluster.balance gives to others too what a leaving worker has.
+    work = as_completed(client.map(square, list(itertools.islice(numbers, 40)), pure=False))
     left: dict[str, dict] = {}
-    begins = set()
+    begins: set[tuple[float, int]] = set()
     exact = True
-    for number, result in enumerate(balanced_map(square, itertools.count(), client)):
+    for done, future in enumerate(work):
+        number, result = future.result()
         exact &= result == number * number
-        if number % 20:
+        work.add(client.submit(square, next(numbers), pure=False))
+        if done % 20:
             continue
         for at, event in client.get_events("all"):
             if at > begun and event["action"] == "remove-worker" and event["worker"] in addresses:
                 left[event["worker"]] = event
-        begins |= {(at, which) for at, which in client.get_events("squares") if at > begun}
+        begins |= {(at, number) for at, number in client.get_events("squares") if at > begun}
         if left.keys() == addresses and set(there().values()) >= staying:
             break
     found = {
         "exact": exact,
         "kept": value.result() == known,
-        "lost": [event["lost-computed-tasks"] for event in left.values() if event["lost-computed-tasks"]],
+        "lost": [key for event in left.values() for key in event["lost-computed-tasks"]],
         "twice": [number for number, times in Counter(number for _, number in begins).items() if times > 1],
         "ended": time.time_ns(),
     }
