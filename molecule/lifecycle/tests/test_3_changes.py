@@ -3,6 +3,7 @@
 import ssl
 import time
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from cryptography import x509
 from jobs import squares
@@ -52,11 +53,14 @@ def test_a_new_image_rolls_over_the_cluster():
         # It comes back when the scheduler is replaced, which waits for the job's end.
         play("ansible/upgrade.yml", inventory(*FOUR, everywhere=SHORT), **NEXT)
     assert running(FOUR) == {f"10.214.14.11:5000/tritoncluster/node@{digest('node')}"} != before
-    # One worker after the other, the job's end, and then the scheduler.
-    times = [moment for pair in sorted(down_and_up(name, since) for name in FOUR) for moment in pair]
+    # One worker after the other, and then the scheduler, after the job's end.
+    workers = sorted(down_and_up(name, since) for name in FOUR)
+    assert all(up < next_down for (_, up), (next_down, _) in pairwise(workers)), workers
     started = container("desktop", "scheduler")["State"]["StartedAt"]
-    times += [job["ended"], int(on("desktop").check_output("date +%%s%%N --date %s", started))]
-    assert times == sorted(times)
+    started = int(on("desktop").check_output("date +%%s%%N --date %s", started))
+    last_down, last_up = workers[-1]
+    assert last_down < job["ended"] < started
+    assert last_up < started
     assert names() == set(FOUR)
 
 
