@@ -36,15 +36,14 @@ def test_a_host_is_drained():
 
 
 def down_and_up(name, since):
-    """Give when a host's worker was stopped, and when the next one was healthy."""
+    """Give when a host's worker was first stopped, and when the next one was healthy; it starts again with the scheduler."""
     events = (
         f"docker events --since {since} --until $(date +%s) --filter label=com.docker.compose.service=worker"
         " --format '{{.TimeNano}} {{.Action}}'"
     )
     found = [line.partition(" ") for line in on(name).check_output(events).splitlines()]
-    (down,) = (int(at) for at, _, action in found if action == "die")
-    (up,) = (int(at) for at, _, action in found if action == "health_status: healthy")
-    return down, up
+    down = next(int(at) for at, _, action in found if action == "die")
+    return down, next(int(at) for at, _, action in found if action == "health_status: healthy" and int(at) > down)
 
 
 def test_a_new_image_rolls_over_the_cluster():
