@@ -116,7 +116,7 @@ systemd-run --quiet --unit old /opt/old-engine/dockerd --host unix:///run/docker
 for _ in $(seq 100); do docker version &>/dev/null && exit; sleep 0.2; done; exit 1
 """
     new = """
-systemctl stop old.service; systemctl start docker.service
+systemctl stop old.service; rm --force /etc/docker/key.json; systemctl start docker.service
 for _ in $(seq 100); do [ -z "$(docker ps --quiet --filter name=owners)" ] || exit 0; sleep 0.2; done; exit 1
 """
     with given("laptop", old, new):
