@@ -313,6 +313,7 @@ def main() -> None:
                 "limits_memory": limits_memory(),
                 "listeners": listeners(),
                 "memory": memory(),
+                "noted": Path("/etc/tritoncluster/packages-before").exists(),
                 "packages": packages(),
                 "release": {
                     "id": system.get("ID", ""),

@@ -1,0 +1,80 @@
+"""A deployment that is stopped again and again, and a host that is added."""
+
+import signal
+
+import pytest
+from room import (
+    ADDRESSES,
+    FOUR,
+    SHORT,
+    THREE,
+    changes,
+    container,
+    digest,
+    inventory,
+    names,
+    on,
+    play,
+    running,
+    started,
+    until,
+)
+
+SERVICES = [("desktop", "scheduler"), ("desktop", "gateway"), *((name, "worker") for name in THREE)]
+
+
+def engine_start():
+    """Give since when the engine runs that the laptop's owner has."""
+    return on("laptop").check_output("systemctl show --property ExecMainStartTimestampMonotonic docker")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine_before():
+    return engine_start()
+
+
+@pytest.mark.parametrize(
+    ("task", "process"),
+    [
+        ("Install the packages", "dpkg"),
+        ("push | Put them into the registry", "skopeo"),
+        ("Pull the images", ""),
+        ("start | Start the service, and wait until it is healthy", "docker-compose"),
+    ],
+)
+def test_a_run_is_killed(task, process):
+    """In a task, when a program that it starts runs on the scheduler's host."""
+    with started("site.yml", inventory(*THREE, everywhere=SHORT)) as run:
+        printed = ""
+        for line in run.stdout:
+            printed += line
+            if line.startswith("TASK [") and task in line:
+                break
+        assert run.poll() is None, printed[-6000:]
+        if process:
+            until(lambda: on("desktop").run(f"pgrep --exact {process}").rc == 0, seconds=60)
+    assert run.returncode == -signal.SIGKILL
+
+
+def test_it_is_made_good(engine_before):
+    play("site.yml", inventory(*THREE, everywhere=SHORT))
+    assert names() == set(THREE)
+    assert running(THREE) == {f"10.214.14.11:5000/tritoncluster/node@{digest('node')}"}
+    assert container("desktop", "gateway")["Config"]["Image"].endswith(f"/gateway@{digest('gateway')}")
+    assert set(changes(play("site.yml", inventory(*THREE, everywhere=SHORT))).values()) == {0}
+    for name in THREE:
+        assert on(name).check_output("dpkg --audit") == ""
+    # The owner's engine was neither restarted nor configured.
+    assert engine_start() == engine_before
+    assert not on("laptop").file("/etc/docker/daemon.json").exists
+
+
+def test_a_host_is_added_by_inventory():
+    before = [container(*service)["State"]["StartedAt"] for service in SERVICES]
+    found = changes(play("site.yml", inventory(*FOUR, everywhere=SHORT)))
+    assert names() == set(FOUR)
+    # The laptop's firewall has to know it.
+    assert found.pop("spare") > 0
+    assert found == {"desktop": 0, "laptop": 1, "netbook": 0, "localhost": 0}
+    assert on("laptop").check_output("ufw status").count(f"ALLOW       {ADDRESSES['spare']} ") == 2
+    assert [container(*service)["State"]["StartedAt"] for service in SERVICES] == before
