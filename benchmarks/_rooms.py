@@ -34,7 +34,7 @@ def build(project: Path, image: str) -> None:
 def build_with_ray() -> None:
     """Build the node image of the last commit with Ray in it, in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", "HEAD"], cwd=HERE, check=True, capture_output=True).stdout
+        archive = subprocess.run(["git", "archive", "HEAD"], cwd=HERE.parent, check=True, capture_output=True).stdout
         subprocess.run(["tar", "--extract", "--directory", folder], input=archive, check=True)
         Path(folder, "docker/extra-requirements.txt").write_text("ray\n")
         build(Path(folder), IMAGE_WITH_RAY)
