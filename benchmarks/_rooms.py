@@ -13,6 +13,8 @@ from typing import Any, Self
 HERE = Path(__file__).resolve().parent
 NETWORK = "tritoncluster-uneven"
 IMAGE, IMAGE_WITH_RAY = "tritoncluster/node:uneven", "tritoncluster/node:uneven-ray"
+#: As Docker names them.
+FIRST_PROCESSOR, OTHER_PROCESSORS = "0", f"1-{max(1, (os.cpu_count() or 1) - 1)}"
 #: Beyond this, Ray's own objects have no room; Docker gives 64 MB.
 SHARED_MEMORY = "1g"
 
@@ -95,7 +97,9 @@ class Client:
 class Room:
     """A Dask cluster: a scheduler, and a worker with one thread for each share of a processor.
 
-    It is stopped in its tracks but for the time of a measurement, so that it takes nothing from others.
+    It is stopped in its tracks but for the time of a measurement, so that it takes nothing from others. A worker with a
+    whole processor has one of its own, as a machine has: the others' bursts would take from it what it can't make up
+    for.
     """
 
     image = IMAGE
@@ -112,9 +116,9 @@ class Room:
         return f"tcp://{self.name}-{self.entrance}:8786"
 
     def __enter__(self) -> Self:
-        self._run(f"{self.name}-{self.entrance}", *self._scheduler())
-        for worker in self.workers:
-            self._run(worker, *self._worker(worker))
+        docker("run", *self._options(f"{self.name}-{self.entrance}"), self.image, *self._scheduler())
+        for worker, share in zip(self.workers, self.shares, strict=True):
+            docker("run", *self._options(worker, own=share == 1.0), self.image, *self._worker(worker))
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -146,7 +150,7 @@ class Room:
         command += ["--no-dashboard", "--no-nanny", "--preload", "tritoncluster.preload"]
         return [*command, "--local-directory", "/tmp"]  # noqa: S108 - in the container
 
-    def _run(self, name: str, *command: str) -> None:
+    def _options(self, name: str, *, own: bool = False) -> list[str]:
         # Nobody is lost because it was stopped in its tracks.
         settings = {
             "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "null",
@@ -156,7 +160,10 @@ class Room:
         words = [word for each in (settings | self._settings).items() for word in ("--env", "=".join(each))]
         options = ["--detach", "--name", name, "--hostname", name, "--network", NETWORK, "--no-healthcheck"]
         options += ["--shm-size", SHARED_MEMORY, "--volume", f"{HERE}:/benchmarks:ro"]
-        docker("run", *options, *words, self.image, *command)
+        # Where all are equal there are no processors left for the others.
+        if len(set(self.shares)) > 1 or len(self.shares) == 1:
+            options += ["--cpuset-cpus", FIRST_PROCESSOR if own else OTHER_PROCESSORS]
+        return [*options, *words]
 
 
 class RayRoom(Room):
@@ -175,8 +182,9 @@ class RayRoom(Room):
 def dask_client() -> Client:
     """Start a client for all rooms of Dask."""
     name = "uneven-client"
-    return Client(name, "run", "--rm", "--name", name, "--interactive", "--network", NETWORK, "--no-healthcheck",
-                  "--volume", f"{HERE}:/benchmarks:ro", IMAGE)  # fmt: skip
+    options = ["--rm", "--interactive", "--name", name, "--network", NETWORK, "--no-healthcheck"]
+    options += ["--cpuset-cpus", OTHER_PROCESSORS, "--volume", f"{HERE}:/benchmarks:ro"]
+    return Client(name, "run", *options, IMAGE)
 
 
 def ray_client(room: RayRoom) -> Client:

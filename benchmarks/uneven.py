@@ -49,7 +49,13 @@ class Bench:
 
     def __init__(self, shares: list[float], *, tuned: bool, ray: bool) -> None:
         self.shares = shares
-        self._stack = ExitStack()
+        with ExitStack() as stack:
+            self._stack = stack
+            self._start(tuned=tuned, ray=ray)
+            self._stack = stack.pop_all()
+
+    def _start(self, *, tuned: bool, ray: bool) -> None:
+        shares = self.shares
         self._stack.enter_context(_rooms.network())
         self.room = self._open(_rooms.Room("all", shares))
         self.alone = {share: self._open(_rooms.Room(f"alone-{share}", [share])) for share in sorted(set(shares))}

@@ -4,6 +4,7 @@ A connection knows nothing of what is left to do: when it is lost, that is all s
 """
 
 import asyncio
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -134,13 +135,15 @@ class Connection:
     async def _follow(self, piece: Piece, future: Future[Any]) -> None:
         end: End
         try:
-            end = await future or Withdrawn(lost=False)
+            pickled = await future
         except asyncio.CancelledError:
             if piece not in self._tasks:
                 raise  # by forget()
             end = ClusterLostError()
         except Exception as error:  # noqa: BLE001 - whoever waits for results raises it
             end = self._why(error, future)
+        else:
+            end = _unpickled(pickled) if pickled else Withdrawn(lost=False)
         if self._tasks.pop(piece, None):
             # Not left to the garbage collector: an error's traceback would keep it.
             future.release()
@@ -153,3 +156,11 @@ class Connection:
         if isinstance(error, KilledWorker) or future.status != "error":
             return Withdrawn(lost=True)
         return error
+
+
+def _unpickled(pickled: bytes) -> Answer | Exception:
+    try:
+        answer: Answer = pickle.loads(pickled)  # noqa: S301 - from our own worker, as any result
+    except Exception as error:  # noqa: BLE001 - whoever waits for results raises it
+        return error
+    return answer

@@ -109,7 +109,7 @@ def pack(
     return cloudpickle.dumps(content), list(shared.values())
 
 
-def run_piece(pickled: bytes, key: str, *shared: Any) -> Answer | None:
+def run_piece(pickled: bytes, key: str, *shared: Any) -> bytes | None:
     """Make the calls of a piece; runs on a worker.
 
     Parameters
@@ -123,8 +123,9 @@ def run_piece(pickled: bytes, key: str, *shared: Any) -> Answer | None:
 
     Returns
     -------
-    Answer or None
-        None when nobody wants it any more.
+    bytes or None
+        An `Answer`, pickled: Dask would send each array in it by itself, some hundreds for a piece of a forest. None
+        when nobody wants it any more.
     """
 
     def make(call: Call, *first: Any) -> Any:
@@ -145,7 +146,7 @@ def run_piece(pickled: bytes, key: str, *shared: Any) -> Answer | None:
             answer.results.append([make(call) for call in calls])
             answer.extras.append(afterwards and make(afterwards, answer.results[-1]))
             answer.seconds.append(time.perf_counter() - begin)
-    return answer
+    return cloudpickle.dumps(answer)
 
 
 def _cancelled(key: str) -> bool:

@@ -23,10 +23,10 @@ from tritoncluster.balance.crew import Crew, Piece, Worker
 from tritoncluster.balance.items import Items
 
 #: A piece is this part of what a thread is expected still to do: "tens of pieces a worker" follows from it.
-SHARE = 1 / 8
+SHARE = 1 / 4
 #: Seconds of work below which a piece is not cut but to end together: sending one costs some milliseconds. And above
 #: which none is: results should come, and little be lost with a worker.
-SHORTEST, LONGEST = 0.1, 5.0
+SHORTEST, LONGEST = 0.2, 5.0
 #: Times as long as expected before a piece is overdue, and the seconds before which none is.
 OVERDUE, PATIENCE = 10.0, 30.0
 #: Seconds in which a piece reaches a worker and its answer comes back.
