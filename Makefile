@@ -37,7 +37,7 @@ test-compose: setup ## The cluster of compose.yaml, in containers
 	@.ci/need-chromium
 	@PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m compose $(ARGS) tests
 
-test-molecule: engine setup ## Rooms of hosts as containers, not in `test` yet; ARGS=lifecycle for that one
+test-molecule: engine setup ## Rooms of hosts as containers; not in `test`; ARGS=lifecycle for one
 	@eval "$$(.ci/engine start)" && PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule $(ARGS)
 
 test-reproducible: engine ## Both images of the last commit, built twice without cache, are the same
