@@ -79,6 +79,7 @@ bench-%: setup ## The one in benchmarks/NAME.py
 	@if grep -q docker benchmarks/$*.py; then eval "$$(.ci/engine start)"; fi && .venv/bin/python benchmarks/$*.py
 
 bench-compose bench-images: images
+bench-uneven: engine
 
 ##@ Change it
 

@@ -139,8 +139,15 @@ class Room:
             self.pause()
 
     def pause(self) -> None:
-        """Stop it in its tracks."""
-        docker("pause", f"{self.name}-{self.entrance}", *self.workers)
+        """Stop it in its tracks, but for a worker that was killed."""
+        docker(
+            "pause", *docker("ps", "--quiet", "--filter", f"name=^{self.name}-", "--filter", "status=running").split()
+        )
+
+    def restart(self, worker: str) -> None:
+        """Start a worker that was killed, while the room is stopped in its tracks."""
+        docker("start", worker)
+        docker("pause", worker)
 
     def _scheduler(self) -> list[str]:
         return ["python3", "-m", "distributed.cli.dask_scheduler", "--no-dashboard"]

@@ -24,11 +24,10 @@ from joblib import Parallel, parallel_config
 from sklearn.model_selection import ParameterGrid
 
 from tritoncluster.balance import BalancedBackend, observed
+from tritoncluster.balance.connection import METADATA
 from tritoncluster.jobs.asian_option import AsianOption
 from tritoncluster.jobs.forest import Forest
 from tritoncluster.jobs.grid_search import GridSearch
-
-METADATA = "tritoncluster-speeds"
 
 
 def trees(part: int, number: int = 2000) -> Callable[[], object]:
@@ -60,6 +59,11 @@ WORKS: dict[str, Callable[[int], Callable[[], object]]] = {
 }
 
 
+def calls(work: str) -> int:
+    """Give the calls of a work whose name begins with their number."""
+    return int(work.split(maxsplit=1)[0].replace(",", ""))
+
+
 @contextlib.contextmanager
 def cluster(order: dict[str, Any]) -> Iterator[Client | None]:
     """Connect to what an order names."""
@@ -82,7 +86,7 @@ def cluster(order: dict[str, Any]) -> Iterator[Client | None]:
 
 
 class Stopwatch:
-    """Notes when joblib is first given calls."""
+    """Notes when joblib is first given calls, and when all is done."""
 
     def __enter__(self) -> Self:
         self.begin = 0.0
@@ -96,7 +100,7 @@ class Stopwatch:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.seconds = time.perf_counter() - self.begin
+        self.end = time.perf_counter()
         Parallel.__call__ = self._call
 
 
@@ -104,32 +108,35 @@ class Halfway:
     """Tells whoever gives orders when half of the calls are answered, and notes the state when the reply comes."""
 
     def __init__(self, calls: int) -> None:
-        self._half, self._answers = calls // 2, 0
-        self.when = self.answers = 0.0
+        self._calls, self._answers = calls, 0
+        self.when, self.left = 0.0, calls
 
     def count(self, _result: object) -> None:
         """Take note of an answer."""
         self._answers += 1
-        if self._answers == self._half:
+        if self._answers == self._calls // 2:
             print(json.dumps({"half": True}), flush=True)
             threading.Thread(target=self._wait, daemon=True).start()
 
     def _wait(self) -> None:
         sys.stdin.readline()
-        self.when, self.answers = time.perf_counter(), self._answers
+        self.when, self.left = time.perf_counter(), self._calls - self._answers
 
 
 def done(order: dict[str, Any]) -> dict[str, Any]:
     """Carry out an order."""
     work = WORKS[order["work"]](order["part"])
-    halfway = Halfway(int(order["work"].split()[0].replace(",", ""))) if order["halt"] else None
+    halfway = Halfway(calls(order["work"])) if order["halt"] else None
     with cluster(order) as client, observed() as summaries:
         backend = BalancedBackend(client, on_result=halfway.count) if halfway else order["way"]
         with Stopwatch() as stopwatch, parallel_config(backend):
             work()
-        answer: dict[str, Any] = {"seconds": stopwatch.seconds, "runs": [each.to_json() for each in summaries]}
-        if halfway:
-            answer |= {"rest": time.perf_counter() - halfway.when, "left": halfway._half * 2 - halfway.answers}  # noqa: SLF001
+    answer: dict[str, Any] = {
+        "seconds": stopwatch.end - stopwatch.begin,
+        "runs": [each.to_json() for each in summaries],
+    }
+    if halfway:
+        answer |= {"rest": stopwatch.end - halfway.when, "left": halfway.left}
     return answer
 
 

@@ -40,7 +40,7 @@ TUNED = {
     "DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION": "1.0",
     "DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING_INTERVAL": "20ms",
 }
-DISTURBED_WORK = "6,000 trees"
+DISTURBED_WORK, DISTURBED_TREES = "6,000 trees", 6000
 DROP = 0.1
 
 
@@ -85,17 +85,15 @@ class Bench:
         part: int = 1,
         *,
         forget: bool = False,
-        at_half: Callable[[], None] | None = None,
+        at_half: Callable[[], object] | None = None,
     ) -> dict[str, Any]:
         """Let a piece of work be done."""
-        client = self.ray_client if way == "ray" else self.client
-        order = {"way": way, "address": room.address, "workers": len(room.shares), "work": work, "part": part}
         with room.awake():
-            answer = client.ask(**order, forget=forget, halt=at_half is not None)
+            answer = self._order(room, way, work, part, forget=forget, halt=at_half is not None)
             if at_half:
                 at_half()
-                client.tell("")
-                answer = client.answer()
+                self.client.tell("")
+                answer = self.client.answer()
             return answer
 
     def whole_alone(self, work: str) -> float:
@@ -106,28 +104,29 @@ class Bench:
         """Time a part of the work on each kind of worker."""
         return {share: self.seconds(room, "balanced", work, part) for share, room in self.alone.items()}
 
+    def _order(self, room: _rooms.Room, way: str, work: str, part: int, **how: bool) -> dict[str, Any]:
+        client = self.ray_client if way == "ray" else self.client
+        return client.ask(
+            way=way, address=room.address, workers=len(room.shares), work=work, part=part,
+            **{"forget": False, "halt": False, **how},
+        )  # fmt: skip
+
     def _open(self, room: Any) -> Any:
         return self._stack.enter_context(room)
 
     def _warm_up(self) -> None:
         """Let workers come and import, then give each its share and stop it."""
-        rooms = [self.room, *self.alone.values(), *([self.tuned] if self.tuned else [])]
+        rooms = [room for room in (self.room, *self.alone.values(), self.tuned, self.ray) if room]
         for room in rooms:
-            order = {"way": "balanced", "address": room.address, "workers": len(room.shares), "work": "2,000 trees"}
-            self.client.ask(**order, part=8, forget=False, halt=False)
-        if self.ray:
-            order = {"way": "ray", "address": None, "workers": len(self.shares), "work": "2,000 trees", "part": 8}
-            self.ray_client.ask(**order, forget=False, halt=False)
-            rooms.append(self.ray)
+            self._order(room, "ray" if room is self.ray else "balanced", "2,000 trees", 8)
         for room in rooms:
             room.limit()
             room.pause()
 
 
-def ideal(bench: Bench, whole: float, parts: dict[float, float]) -> float:
-    """Give the seconds that all would take at their rates alone."""
-    fastest = parts[max(parts)]
-    return 1 / sum(1 / (whole * parts[share] / fastest) for share in bench.shares)
+def rates(bench: Bench, whole: float, parts: dict[float, float]) -> list[float]:
+    """Give each worker's rate alone: parts of the whole work that it does in a second."""
+    return [parts[max(parts)] / parts[share] / whole for share in bench.shares]
 
 
 def measure(bench: Bench, title: str, work: str, repetitions: int) -> None:
@@ -152,9 +151,9 @@ def measure(bench: Bench, title: str, work: str, repetitions: int) -> None:
             times[name].append(way())
         if not even:
             whole = whole if work == LONG else bench.whole_alone(work)
-            ideals.append(ideal(bench, whole, bench.parts_alone(work, part)))
-    for name in times.keys() - {"ours", "ours, first job"} if not even else {"joblib's dask"}:
-        aimed = "at most 1.05" if even else "none"
+            ideals.append(1 / sum(rates(bench, whole, bench.parts_alone(work, part))))
+    aimed = "at most 1.05" if even else "none"
+    for name in [name for name in times if not name.startswith("ours")]:
         show_ratio(f"{title}, {work}: ours against {name}", list(zip(times["ours"], times[name], strict=True)), aimed)
     for name, found in times.items():
         if ideals:
@@ -171,47 +170,40 @@ def show_efficiency(title: str, times: list[tuple[float, float]], aim: float | N
     )
 
 
-def disturb(bench: Bench, title: str, rates: list[float], at_half: Callable[[], None]) -> dict[str, Any]:
-    """Run until half is done, disturb, and print how long the rest took; `rates` are the workers' from then on."""
+def disturb(bench: Bench, title: str, rate: float, at_half: Callable[[], object]) -> None:
+    """Run until half is done, disturb, and print how long the rest took; `rate` is that of all from then on."""
     answer = bench.ask(bench.room, "balanced", DISTURBED_WORK, at_half=at_half)
-    possible = answer["left"] / sum(rates)
-    cost = (answer["rest"] - possible) * sum(rates)
+    possible = answer["left"] / rate
+    cost = (answer["rest"] - possible) * rate
     lost = sum(worker["lost"] for run in answer["runs"] for worker in run["workers"])
     print(
         f"{title}: the rest took {answer['rest']:.2f} s, {answer['rest'] / possible:.2f} times the ideal; "
         f"{cost:.0f} trees more than were left, {lost} were lost with a worker",
         flush=True,
     )
-    return answer
 
 
 def disturbances(bench: Bench, repetitions: int) -> None:
     """Slow the fastest worker down in the middle of a job, and kill it."""
     fast = bench.room.workers[0]
-    trees = int(DISTURBED_WORK.split(maxsplit=1)[0].replace(",", ""))
     for _ in range(repetitions):
-        parts = bench.parts_alone(DISTURBED_WORK, 24)
-        rates = [trees / (bench.whole_alone(DISTURBED_WORK) * parts[share] / parts[1.0]) for share in bench.shares]
+        alone = rates(bench, bench.whole_alone(DISTURBED_WORK), bench.parts_alone(DISTURBED_WORK, 24))
+        first, *others = (DISTURBED_TREES * rate for rate in alone)
         bench.ask(bench.room, "balanced", DISTURBED_WORK)
         disturb(
             bench,
             f"the first drops to {DROP:g} in the middle (aim at most 1.10)",
-            [DROP * rates[0], *rates[1:]],
-            lambda: void(_rooms.docker("update", "--cpus", str(DROP), fast)),
+            DROP * first + sum(others),
+            lambda: _rooms.docker("update", "--cpus", str(DROP), fast),
         )
         bench.room.limit()
         disturb(
             bench,
             "the first is killed in the middle (aim: no more than what was lost)",
-            rates[1:],
-            lambda: void(_rooms.docker("kill", fast)),
+            sum(others),
+            lambda: _rooms.docker("kill", fast),
         )
-        _rooms.docker("start", fast)
-        bench.room.limit()
-
-
-def void(_value: object) -> None:
-    """Give nothing."""
+        bench.room.restart(fast)
 
 
 @click.command()
@@ -221,6 +213,9 @@ def void(_value: object) -> None:
 @click.option("--ray/--no-ray", default=True, help="Whether to take Ray in, in the first room.")
 def main(measurements: tuple[str, ...], work: str, repetitions: int, *, ray: bool) -> None:
     """Measure uneven workers."""
+    works = [name for name in WORKS if work in name]
+    if not works:
+        raise click.BadParameter(f"no work has {work!r} in its name; they are {'; '.join(WORKS)}", param_hint="--work")
     _rooms.check_engine()
     show_machine()
     _rooms.build(_rooms.HERE.parent, _rooms.IMAGE)
@@ -234,9 +229,8 @@ def main(measurements: tuple[str, ...], work: str, repetitions: int, *, ray: boo
         try:
             if title == "disturbed":
                 disturbances(bench, repetitions)
-            for name in WORKS if title in ROOMS else ():
-                if work in name:
-                    measure(bench, title, name, repetitions)
+            for name in works if title in ROOMS else ():
+                measure(bench, title, name, repetitions)
         finally:
             bench.close()
 

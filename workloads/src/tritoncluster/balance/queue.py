@@ -23,7 +23,7 @@ from tritoncluster.balance.crew import Crew, Piece, Worker
 from tritoncluster.balance.items import Items
 
 #: A piece is this part of what a thread is expected still to do: "tens of pieces a worker" follows from it.
-SHARE = 1 / 4
+SHARE = 1 / 8
 #: Seconds of work below which a piece is not cut but to end together: sending one costs some milliseconds. And above
 #: which none is: results should come, and little be lost with a worker.
 SHORTEST, LONGEST = 0.2, 5.0
