@@ -78,8 +78,7 @@ bench: $(patsubst benchmarks/%.py,bench-%,$(wildcard benchmarks/[!_]*.py)) ## Al
 bench-%: setup ## The one in benchmarks/NAME.py
 	@if grep -q docker benchmarks/$*.py; then eval "$$(.ci/engine start)"; fi && .venv/bin/python benchmarks/$*.py
 
-bench-compose bench-images: images
-bench-uneven: engine
+bench-compose bench-images bench-uneven: images
 
 ##@ Change it
 

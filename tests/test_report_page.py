@@ -70,7 +70,7 @@ def test_all_plots_are_drawn_without_complaint_or_request(
     page = folder / f"{name}.html"
     browser.open(page, width=width, dark=dark)
     colours = browser.run(COLOURS)
-    assert len(colours) == {"report": 14, "comparison": 1}[name]
+    assert len(colours) == {"report": 14, "comparison": 3}[name]
     assert min(colours) > 1
     assert browser.complaints() == []
     assert browser.requests() == {page.as_uri()}

@@ -1,5 +1,6 @@
 """The backend "balanced" and balanced_map on real clusters; joblib's own tests are in test_joblib_suite.py."""
 
+import asyncio
 import itertools
 import multiprocessing
 import os
@@ -24,6 +25,9 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val
 from sklearn.svm import SVC
 
 from tritoncluster.balance import BalancedBackend, Sharing, balanced_map, observed
+from tritoncluster.balance.connection import Connection
+from tritoncluster.balance.crew import Piece, Worker
+from tritoncluster.balance.pieces import Answer
 from tritoncluster.errors import WorkersLostError
 
 X, y = make_classification(n_samples=200, random_state=0)
@@ -262,6 +266,43 @@ def test_another_client_knows_the_speeds(elsewhere: Remote):
             assert time.monotonic() < deadline
         assert len(known) == 2
         assert all(20 < speed <= 51 for speed in known.values())
+
+
+def large_at(when: float) -> np.ndarray:
+    time.sleep(max(0.0, when - time.time()))
+    return np.ones(3_000_000)
+
+
+def test_answer_that_nobody_wants_any_more_takes_no_other_with_it(client: Client):
+    # The client brings answers that come at once in one go.
+    async def wanted(forgotten: int) -> list[object]:
+        ended: dict[Piece, object] = {}
+        connection = Connection(client, "large", sharing, None, ended.__setitem__)
+        when = time.time() + 0.3
+        workers = [Worker(address, address, 1) for address in await connection.workers()]
+        pieces = [Piece(worker, (0,), 1.0) for worker in workers]
+        for piece in pieces:
+            connection.send(piece, [[(large_at, (when,), {})]])
+        # The client learns of both at once, when its event loop goes on.
+        await asyncio.sleep(0.2)
+        time.sleep(max(0.0, when - time.time()) + 0.3)  # noqa: ASYNC251
+        while not any(  # noqa: ASYNC110 - the client has no event for it
+            future.status == "finished" and key.startswith("large") for key, future in client.futures.items()
+        ):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.002)
+        connection.forget(pieces[forgotten])
+        for _ in range(600):
+            if pieces[not forgotten] in ended:
+                break
+            await asyncio.sleep(0.05)
+        return [ended[pieces[not forgotten]]]
+
+    with Sharing(client) as sharing:
+        for forgotten in [0, 1] * 4:
+            (answer,) = client.sync(wanted, forgotten)
+            assert isinstance(answer, Answer), answer
+    assert nothing_left(client)
 
 
 def test_killed_worker(elsewhere: Remote):

@@ -308,14 +308,14 @@ def test_a_long_name_keeps_its_ends() -> None:
 def test_who_did_how_much_is_a_table() -> None:
     summary = Summary("parallel_build_trees", seconds=4.0, work=50.0)
     summary.shares["0"] = Share(1, [(0.0, None)], items=40, pieces=8, repeats=0, work=40.0, busy=3.9)
-    summary.shares["pi-3"] = Share(4, [(0.0, None)], items=12, pieces=6, repeats=2, work=12.0, busy=15.0)
+    summary.shares["pi-3"] = Share(4, [(0.0, None)], items=12, pieces=6, repeats=2, lost=3, work=12.0, busy=15.0)
     summary.shares["late"] = Share(1)
     (table,) = balance.blocks(runs.forest(balance=[summary, Summary("predict_rows", seconds=0.01, work=5.0)]))
     assert table.title == "Who did how much, grow trees: 93% of the workers' summed rates"
     assert list(table.rows) == [
-        ["worker 0", "40", "80%", "10.3", "8", "0"],
-        ["late", "0", "0%", "–", "0", "0"],
-        ["pi-3", "12", "20%", "3.2", "6", "2"],
+        ["worker 0", "40", "80%", "10.3", "8", "0", "0"],
+        ["late", "0", "0%", "–", "0", "0", "0"],
+        ["pi-3", "12", "20%", "3.2", "6", "2", "3"],
     ]
 
 

@@ -61,7 +61,8 @@ class Connection:
         self._ended = ended
         self._run = uuid4().hex[:8]
         self._sent = 0
-        self._tasks: dict[Piece, tuple[Future[Any], asyncio.Task[None]]] = {}
+        self._tasks: dict[Piece, Future[Any]] = {}
+        self._following: set[asyncio.Task[None]] = set()
         self._probe: Future[Any] | None = None
 
     @property
@@ -111,14 +112,18 @@ class Connection:
                 priority=-self._sent,
             )
         self._sent += 1
-        self._tasks[piece] = future, asyncio.ensure_future(self._follow(piece, future))
+        self._tasks[piece] = future
+        following = asyncio.ensure_future(self._follow(piece, future))
+        # The event loop does not hold it.
+        self._following.add(following)
+        following.add_done_callback(self._following.discard)
 
     def forget(self, piece: Piece) -> None:
         """Let go of a piece: a worker that has not begun with it never will."""
+        # Who follows it is not cancelled, but ends when it has been released: the client brings answers that come at
+        # once in one go, and cancelling one who waits for them is an error for all.
         if piece in self._tasks:
-            future, following = self._tasks.pop(piece)
-            following.cancel()
-            future.release()
+            self._tasks.pop(piece).release()
 
     def close(self) -> None:
         """Let go of all pieces."""
@@ -137,16 +142,15 @@ class Connection:
         try:
             pickled = await future
         except asyncio.CancelledError:
-            if piece not in self._tasks:
-                raise  # by forget()
             end = ClusterLostError()
         except Exception as error:  # noqa: BLE001 - whoever waits for results raises it
             end = self._why(error, future)
         else:
-            end = _unpickled(pickled) if pickled else Withdrawn(lost=False)
-        if self._tasks.pop(piece, None):
-            # Not left to the garbage collector: an error's traceback would keep it.
-            future.release()
+            # Nobody looks at what a piece that was forgotten gave.
+            end = _unpickled(pickled) if pickled and piece in self._tasks else Withdrawn(lost=False)
+        if piece in self._tasks:
+            # Released here, not by the garbage collector: an error's traceback would keep it.
+            self.forget(piece)
             self._ended(piece, end)
 
     def _why(self, error: Exception, future: Future[Any]) -> End:
