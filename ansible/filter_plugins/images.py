@@ -12,7 +12,7 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Give the filters by name."""
-        return {"image_digests": digests, "image_files": files, "image_manifests": manifests, "images_of_ours": of_ours}
+        return {"image_digests": digests, "image_files": files, "image_manifests": manifests}
 
 
 def digests(folder: str, images: list[str]) -> dict[str, str]:
@@ -38,11 +38,6 @@ def manifests(folder: str, images: list[str]) -> list[str]:
         index = json.loads(Path(folder, image, _path(digest)).read_bytes())
         found += [f"{image}@{each}" for each in (digest, *(one["digest"] for one in index["manifests"]))]
     return found
-
-
-def of_ours(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Choose those of a host's images that came from our registry."""
-    return [image for image in images if any(":5000/tritoncluster/" in name for name in image.get("RepoDigests") or ())]
 
 
 def _reachable(layout: Path, digest: str) -> list[str]:
