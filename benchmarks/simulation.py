@@ -58,19 +58,24 @@ def show(title: str, room: list[SimulatedWorker], costs: list[float], *, earlier
     )
 
 
-def show_change(title: str, aim: str, **change: float) -> None:
-    """Print what it costs when something happens to the fastest of three in the middle."""
-    middle = 30.0
+def show_change(title: str, aim: str, rate: float, **change: float) -> None:
+    """Print what it costs when something happens to the fastest of three in the middle; `rate` is that of all after it."""
+    middle, item = 30.0, 0.005
     room = [SimulatedWorker(1.0, **change), SimulatedWorker(0.25), SimulatedWorker(0.25)]
-    result = Simulation(room, [0.005] * int(60 * 1.5 / 0.005), earlier=True, noise=0.1).run()
+    result = Simulation(room, [item] * int(60 * 1.5 / item), earlier=True, noise=0.1).run()
     ratio = (result.seconds - middle) / (result.bound - middle)
-    print(f"1.0 + 0.25 + 0.25, {title}: from there on {ratio:.3f} times the ideal; aim {aim}", flush=True)
+    more = (result.seconds - result.bound) * rate / item
+    print(
+        f"1.0 + 0.25 + 0.25, {title}: from there on {ratio:.3f} times the ideal, {more:.0f} items more than were left, "
+        f"{result.lost} were lost; aim {aim}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
     show_machine()
-    show_change("the first drops to a tenth in the middle", "1.10", changes=30.0, factor=0.1)
-    show_change("the first is killed in the middle", "its own pieces", dies=30.0)
+    show_change("the first drops to a tenth in the middle", "1.10 times", 0.6, changes=30.0, factor=0.1)
+    show_change("the first is killed in the middle", "no more than were lost", 0.5, dies=30.0)
     for earlier in (True, False):
         show("the poster's room, 8,000 trees", posters_room(), [1.0] * TREES, earlier=earlier)
         show("100 workers, 100,000 items", spread(100, 1), [0.05] * 100_000, earlier=earlier)

@@ -2,12 +2,14 @@
 
 import math
 from collections import Counter
+from statistics import median
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tritoncluster.balance.queue import Queue
+from tritoncluster.balance.queue import SUSPECTS, Queue
+from tritoncluster.balance.rates import Rates
 from tritoncluster.balance.simulation import SimulatedWorker, Simulation
 
 # Some seconds of life, death and sleep; every cluster has one worker that stays well, or nothing would ever end.
@@ -159,18 +161,52 @@ def test_worker_that_leaves_gets_no_more_and_its_items_wait():
     assert queue.workers["leaves"].trusted
 
 
-def test_item_that_takes_workers_down_is_sent_alone_and_counted():
-    queue = Queue({"a": 100.0, "b": 100.0})
-    queue.add_worker("a", "a", 1)
-    for _ in range(50):
+def test_item_that_takes_workers_down_is_counted_and_sent_with_ever_fewer_others():
+    queue = Queue({str(number): 100.0 for number in range(5)})
+    for _ in range(1000):
         queue.add()
-    (first, *_), _ = queue.decide(0.0)
-    assert len(first.items) > 1
-    queue.remove_worker("a")
-    assert all(queue.losses[item] == 1 for item in first.items)
-    queue.add_worker("b", "b", 1)
-    (again, *_), _ = queue.decide(1.0)
-    assert again.items == first.items[:1]
+    sizes = []
+    for number in range(5):
+        queue.add_worker(str(number), str(number), 1)
+        (first, *_), _ = queue.decide(float(number))
+        assert 0 in first.items
+        assert {queue.losses.get(item, 0) for item in first.items} == {number}
+        sizes.append(len(first.items))
+        queue.remove_worker(str(number))
+    assert sizes[0] > SUSPECTS
+    assert sizes[1:] == [16, 4, 1, 1]
+
+
+def test_what_a_killed_worker_had_is_soon_made_good():
+    # From then on two slow workers have to do the rest, in pieces that are not small because some of it was lost.
+    room = [SimulatedWorker(1.0, dies=30.0), SimulatedWorker(0.25), SimulatedWorker(0.25)]
+    result = Simulation(room, [0.005] * 18000, earlier=True, noise=0.1).run()
+    assert result.seconds - 30 < 1.05 * (result.bound - 30)
+
+
+def test_short_items_are_not_uneven_because_workers_are():
+    rates = Rates()
+    for _ in range(50):
+        rates.add("fast", [1.0] * 80, [0.002] * 80)
+        rates.add("slow", [1.0] * 10, [0.02] * 9 + [0.1])  # stopped for a while, as its share was used up
+    assert not rates.uneven
+    for _ in range(50):
+        rates.add("fast", [1.0] * 10, [0.05] * 9 + [2.0])
+    assert rates.uneven
+
+
+def test_a_slow_worker_gets_longer_pieces():
+    # What each costs it beside the items takes longer there, too.
+    seen = {"0": set(), "1": set()}
+
+    def watch(queue: Queue) -> None:
+        for name, worker in queue.workers.items():
+            seen[name].update(worker.pieces)
+
+    simulation = Simulation([SimulatedWorker(1.0), SimulatedWorker(0.1)], [0.002] * 2000, earlier=True, watch=watch)
+    simulation.run()
+    fast, slow = ([piece.cost * 0.002 / speed for piece in seen[name]] for name, speed in (("0", 1.0), ("1", 0.1)))
+    assert median(slow) > 3 * median(fast)
 
 
 def test_speeds_are_remembered_and_scaled():

@@ -98,8 +98,9 @@ class Crew:
         self.open: dict[str, Worker] = {}
         self.stale = False
         self._mean_speed: float | None = None
-        # Of each worker, cost a second; of busy ones, also that times when it will be ready. Sums of them say when all
-        # will be done, without a look at each.
+        # Of each worker, cost a second, of one thread and of all; of busy ones, also that times when it will be ready.
+        # Sums of them say when all will be done, without a look at each.
+        self._speeds: dict[str, float] = {}
         self._power: dict[str, float] = {}
         self._busy_power: dict[str, float] = {}
         self._busy_until: dict[str, float] = {}
@@ -113,7 +114,7 @@ class Crew:
         """Forget a worker."""
         worker = self.workers.pop(address)
         worker.trusted = False
-        for table in (self.open, self._power, self._busy_power, self._busy_until):
+        for table in (self.open, self._speeds, self._power, self._busy_power, self._busy_until):
             table.pop(address, None)
         self.stale = True
         return worker
@@ -136,6 +137,10 @@ class Crew:
         """Give the cost a second of all workers together."""
         return sum(self._power.values())
 
+    def fastest(self) -> float | None:
+        """Give the speed of the fastest worker's thread; None when no speed is known."""
+        return max(self._speeds.values(), default=None)
+
     def backlog(self, now: float) -> float:
         """Give the cost that workers have still to do of what they have."""
         # Late ones count less than they will take: that is for `expected`.
@@ -154,7 +159,7 @@ class Crew:
         """Note which of a worker's pieces run, whether it has room, and when it will be ready."""
         for piece in worker.running:
             piece.start = now if piece.start is None else piece.start
-        for table in (self.open, self._power, self._busy_power, self._busy_until):
+        for table in (self.open, self._speeds, self._power, self._busy_power, self._busy_until):
             table.pop(worker.address, None)
         worker.ready = now
         if worker.address not in self.workers or not worker.trusted:
@@ -164,6 +169,7 @@ class Crew:
         speed = self.speed(worker)
         if speed is None:
             return
+        self._speeds[worker.address] = speed
         power = self._power[worker.address] = worker.threads * speed
         if worker.pieces:
             running = math.fsum(self.expected(piece, now) - now for piece in worker.running)

@@ -24,9 +24,12 @@ from tritoncluster.balance.items import Items
 
 #: A piece is this part of what a thread is expected still to do: "tens of pieces a worker" follows from it.
 SHARE = 1 / 8
-#: Seconds of work below which a piece is not cut but to end together: sending one costs some milliseconds. And above
-#: which none is: results should come, and little be lost with a worker.
+#: Seconds of work below which a piece is not cut but to end together: receiving one and answering costs the fastest
+#: worker some milliseconds, and another one as many times more as it is slower, so its pieces are longer. And above which
+#: none is: results should come, and little be lost with a worker.
 SHORTEST, LONGEST = 0.2, 5.0
+#: Items in a piece that were lost with a worker once; each time that they are, a quarter of it.
+SUSPECTS = 16
 #: Times as long as expected before a piece is overdue, and the seconds before which none is.
 OVERDUE, PATIENCE = 10.0, 30.0
 #: Seconds in which a piece reaches a worker and its answer comes back.
@@ -195,20 +198,24 @@ class Queue:
         """
         items = self._items
         speed = self._crew.speed(worker)
-        if speed is None or first in self.losses:
-            # Nothing is known yet; or it may be what took a worker down, and nothing else should go with it.
+        if speed is None:
             return [items.take()]
         if ahead and items.cost[first] / 2 / speed > room:
             return []
         # Small ones for a worker that nobody knows, and where any item may be as long as many others.
         small = self.rates.uneven or self.rates.speed(worker.name) is None
         share = SHORTEST if small else min(LONGEST, SHARE * items.waiting_cost / power)
-        if self.rates.scaled:
-            share = max(SHORTEST, share)
+        if self.rates.scaled and not small:
+            share = max(min(LONGEST, SHORTEST * (self._crew.fastest() or speed) / speed), share)
         cost = speed * min(share, room)
         taken = [items.take()]
         cost -= items.cost[first]
-        while (item := items.first) is not None and item not in self.losses and items.cost[item] / 2 <= cost:
+        # It may be what takes workers down: then but few of the same suspicion go with it, and in the end none.
+        losses = self.losses.get(first, 0)
+        most = max(1, SUSPECTS >> 2 * (losses - 1)) if losses else math.inf
+        while (item := items.first) is not None and len(taken) < most and items.cost[item] / 2 <= cost:
+            if self.losses.get(item, 0) != losses:
+                break
             cost -= items.cost[item]
             taken.append(items.take())
         return taken

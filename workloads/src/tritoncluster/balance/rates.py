@@ -48,7 +48,8 @@ class Rates:
             self._would += time * self._earlier[name]
         lengths = self._lengths
         speed = measured.work / measured.seconds
-        for length in (max(SHORT, second) * speed / cost for cost, second in zip(costs, seconds, strict=True)):
+        for cost, second in zip(costs, seconds, strict=True):
+            length = max(SHORT, second) / max(SHORT, cost / speed)
             lengths[0] += 1
             lengths[1] += length
             lengths[2] += length**2

@@ -18,7 +18,7 @@ from tritoncluster.balance.queue import PATIENCE, Queue
 
 #: Seconds between looks at what is late, and until a lost worker is noticed.
 TICK, NOTICE = 0.1, 0.5
-#: Seconds that a piece costs a worker, and that a message takes.
+#: Seconds that a piece costs the fastest worker beside its items, others more as they are slower; and that a message takes.
 OVERHEAD, DELAY = 0.004, 0.003
 
 
@@ -70,6 +70,8 @@ class Simulated:
         How long it took, and how long it would take if work could be divided at will; of the longest item, too.
     pieces, deciding
         Pieces that were sent, and the seconds of this process that the decisions took.
+    lost
+        Items in pieces that a worker had begun when it died.
     answers
         Items in the order in which they were answered first.
     """
@@ -78,6 +80,7 @@ class Simulated:
     bound: float = 0.0
     pieces: int = 0
     deciding: float = 0.0
+    lost: int = 0
     answers: list[int] = field(default_factory=list)
 
 
@@ -118,6 +121,7 @@ class Simulation:
         for place in range(len(costs)):
             self.queue.add(told[place] if told else 1.0)
         self.result = Simulated(bound=self._bound())
+        self._fastest = max((worker.speed for worker in workers), default=1.0)
         self._random = random.Random(0)  # noqa: S311 - no secrets
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._number = 0
@@ -171,7 +175,9 @@ class Simulation:
         self.queue.add_worker(name, name, self.workers[name].threads)
 
     def _die(self, name: str, _now: float) -> None:
-        self._unwanted.update(self.queue.remove_worker(name))
+        pieces = self.queue.remove_worker(name)
+        self.result.lost += sum(len(piece.items) for piece in pieces if piece.start is not None)
+        self._unwanted.update(pieces)
 
     def _decide(self, now: float) -> None:
         clock = time.perf_counter()
@@ -199,7 +205,7 @@ class Simulation:
                 begin = end
                 end = worker.end(begin, self.costs[item] * (1 + self.noise * self._random.uniform(-1, 1)))
                 seconds.append(end - begin)
-            end += OVERHEAD
+            end += OVERHEAD * self._fastest / worker.speed
             if end < min(worker.dies, worker.hangs):
                 self._at(end, partial(self._finish, piece, seconds))
 
