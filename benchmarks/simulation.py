@@ -59,7 +59,7 @@ def show(title: str, room: list[SimulatedWorker], costs: list[float], *, earlier
 
 
 def show_change(title: str, aim: str, rate: float, **change: float) -> None:
-    """Print what it costs when something happens to the fastest of three in the middle; `rate` is that of all after it."""
+    """Print what it costs when something happens to the fastest of three in the middle; `rate` is all workers' then."""
     middle, item = 30.0, 0.005
     room = [SimulatedWorker(1.0, **change), SimulatedWorker(0.25), SimulatedWorker(0.25)]
     result = Simulation(room, [item] * int(60 * 1.5 / item), earlier=True, noise=0.1).run()

@@ -18,7 +18,7 @@ from tritoncluster.balance.queue import PATIENCE, Queue
 
 #: Seconds between looks at what is late, and until a lost worker is noticed.
 TICK, NOTICE = 0.1, 0.5
-#: Seconds that a piece costs the fastest worker beside its items, others more as they are slower; and that a message takes.
+#: Seconds that a piece costs the fastest worker beside its items, others more as they are slower; and a message's.
 OVERHEAD, DELAY = 0.004, 0.003
 
 
