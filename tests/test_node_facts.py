@@ -1,4 +1,4 @@
-"""What deploying finds out about a host's firewall."""
+"""What deploying finds out about a host: its firewall, the registries that its engine knows."""
 
 import sys
 
@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "ansible/library"))
-from node_facts import closed_chain
+from node_facts import closed_chain, our_rules, registries
 
 LET_SSH_IN = {"expr": [{"match": {"op": "==", "left": {"payload": {"field": "dport"}}, "right": 22}}, {"accept": None}]}
 REFUSE = {"expr": [{"counter": {"packets": 0}}, {"reject": {"type": "icmpx", "expr": "admin-prohibited"}}]}
@@ -40,3 +40,31 @@ def ruleset(*rules, policy="accept", hook="input", family="inet"):
 )
 def test_a_firewall_of_nftables_is_one_that_refuses_what_it_does_not_know(found, chain):
     assert closed_chain(found) == chain
+
+
+def test_rules_of_ours_are_those_with_our_comment():
+    status = """
+Status: active
+
+To                         Action      From
+--                         ------      ----
+22/tcp                     ALLOW       Anywhere
+8800:8899,8900:8999/tcp    ALLOW       192.168.1.5                # tritoncluster
+123/udp                    ALLOW       192.168.1.0/24             # tritoncluster
+8787/tcp                   ALLOW       192.168.1.6                # the owner's
+22/tcp (v6)                ALLOW       Anywhere (v6)
+"""
+    assert our_rules(status) == [
+        {"ports": "8800:8899,8900:8999", "protocol": "tcp", "source": "192.168.1.5"},
+        {"ports": "123", "protocol": "udp", "source": "192.168.1.0/24"},
+    ]
+
+
+def test_registries_of_ours_are_those_of_our_authority(tmp_path):
+    authority = tmp_path / "ca.crt"
+    for name, content in (("192.168.1.5:5000", "ours"), ("192.168.1.9:5000", "ours"), ("example.org", "another")):
+        (tmp_path / "certs.d" / name).mkdir(parents=True)
+        (tmp_path / "certs.d" / name / "ca.crt").write_text(content)
+    assert registries(str(tmp_path / "certs.d"), str(authority)) == []
+    authority.write_text("ours")
+    assert registries(str(tmp_path / "certs.d"), str(authority)) == ["192.168.1.5:5000", "192.168.1.9:5000"]

@@ -240,14 +240,21 @@ def packages() -> list[str]:
     return sorted(name for name, found in there.items() if found)
 
 
-def firewall() -> dict[str, str]:
-    """Name what decides about incoming connections, "" for nothing; and its chain, for one without a command."""
-    if "Status: active" in output("ufw", "status"):
-        return {"name": "ufw", "chain": ""}
+def firewall() -> dict[str, object]:
+    """Name what decides about incoming connections, "" for nothing; its chain, without a command; our rules in it."""
+    rules = output("ufw", "status")
+    if "Status: active" in rules:
+        return {"name": "ufw", "chain": "", "rules": our_rules(rules)}
     if output("firewall-cmd", "--state") == "running":
-        return {"name": "firewalld", "chain": ""}
+        return {"name": "firewalld", "chain": "", "rules": []}
     chain = closed_chain(json.loads(output("nft", "--json", "list", "ruleset") or "{}").get("nftables", []))
-    return {"name": "nftables" if chain else "", "chain": chain}
+    return {"name": "nftables" if chain else "", "chain": chain, "rules": []}
+
+
+def our_rules(status: str) -> list[dict[str, str]]:
+    """Choose our rules of those that ufw lists: ports, protocol and source, in its own words."""
+    found = re.findall(r"^(\S+)/(tcp|udp) +ALLOW +(\S+) +# tritoncluster$", status, re.MULTILINE)
+    return [{"ports": ports, "protocol": protocol, "source": source} for ports, protocol, source in found]
 
 
 def closed_chain(ruleset: list[dict[str, dict[str, object]]]) -> str:
@@ -262,6 +269,12 @@ def closed_chain(ruleset: list[dict[str, dict[str, object]]]) -> str:
         if chain["policy"] == "drop" or any(found & {"drop", "reject"} and "match" not in found for found in words):
             return " ".join(place)
     return ""
+
+
+def registries(folder: str = "/etc/docker/certs.d", authority: str = "/etc/tritoncluster/tls/ca.crt") -> list[str]:
+    """List the registries of ours that the engine knows; those at earlier addresses too."""
+    ours = text(authority)
+    return sorted(path.name for path in Path(folder).glob("*") if ours and text(f"{path}/ca.crt") == ours)
 
 
 def services(folder: str = "/opt/tritoncluster") -> list[str]:
@@ -314,6 +327,7 @@ def main() -> None:
                 "memory": memory(),
                 "noted": Path("/etc/tritoncluster/packages-before").exists(),
                 "packages": packages(),
+                "registries": registries(),
                 "release": {
                     "id": system.get("ID", ""),
                     "version": system.get("VERSION_ID", ""),

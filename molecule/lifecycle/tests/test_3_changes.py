@@ -1,7 +1,10 @@
 """What changes a cluster in the middle of a job."""
 
 import json
+import re
+import subprocess
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -95,3 +98,35 @@ def test_certificates_that_are_about_to_end_are_renewed():
         assert after[who] == x509.load_pem_x509_certificate((PKI / folder / "tls.crt").read_bytes()), who
     assert names() == set(FOUR)
     assert set(changes(play("site.yml", hosts, **NEXT)).values()) == {0}
+
+
+@contextmanager
+def moved(name, address):
+    """Have a host at another address for a while."""
+    container, network = f"tritoncluster-lifecycle-{name}", "tritoncluster-lifecycle"
+
+    def move(address):
+        for words in (["disconnect", network, container], ["connect", "--ip", address, network, container]):
+            subprocess.run(["docker", "network", *words], check=True, capture_output=True)
+
+    move(address)
+    try:
+        yield
+    finally:
+        move(ADDRESSES[name])
+
+
+def let_in_by_the_laptop():
+    """Give the addresses that the laptop's firewall lets in for the cluster."""
+    return set(re.findall(r"(\S+) +# tritoncluster", on("laptop").check_output("ufw status")))
+
+
+def test_a_host_whose_address_has_changed_is_put_right():
+    address = "10.214.14.15"
+    with moved("spare", address):
+        play("site.yml", inventory(*FOUR, spare={"ansible_host": address}), **NEXT)
+        assert names() == set(FOUR)
+        assert let_in_by_the_laptop() == {ADDRESSES[name] for name in THREE} | {address}
+    play("site.yml", inventory(*FOUR), **NEXT)
+    assert names() == set(FOUR)
+    assert let_in_by_the_laptop() == set(ADDRESSES.values())

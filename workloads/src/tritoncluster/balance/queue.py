@@ -25,8 +25,8 @@ from tritoncluster.balance.items import Items
 #: A piece is this part of what a thread is expected still to do: "tens of pieces a worker" follows from it.
 SHARE = 1 / 8
 #: Seconds of work below which a piece is not cut but to end together, on the fastest worker: each costs it some
-#: milliseconds beside, and another one as many times more as it is slower, so its pieces are longer. And above which none
-#: is: results should come, and little be lost with a worker.
+#: milliseconds beside, and another one as many times more as it is slower, so its pieces are longer. And the seconds
+#: above which none is: results should come, and little be lost with a worker.
 SHORTEST, LONGEST = 0.2, 5.0
 #: Items in a piece that were lost with a worker once; each time that they are, a quarter of it.
 SUSPECTS = 16
