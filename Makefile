@@ -14,8 +14,8 @@ demo: ## The three jobs here, in about a minute; FULL=1 for the poster's sizes
 
 ##@ Check it
 
-test: ## The six below down to test-compose, also after one failed, and a summary
-	@MAKE='$(MAKE)' scripts/run-groups lint test-unit test-pages test-repository test-images test-compose
+test: ## The seven below to test-molecule, also after one failed, and a summary
+	@MAKE='$(MAKE)' scripts/run-groups lint test-unit test-pages test-repository test-images test-compose test-molecule
 
 lint: setup ## Style, format, types, spelling, shell scripts, the lock
 	@$(python) pre_commit run --all-files
@@ -37,7 +37,7 @@ test-compose: setup ## The cluster of compose.yaml, in containers
 	@.ci/need-chromium
 	@PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m compose $(ARGS) tests
 
-test-molecule: engine setup ## Rooms of hosts as containers; not in `test`; ARGS=lifecycle for one
+test-molecule: engine setup ## Rooms of hosts as containers, through SSH; ARGS=lifecycle for that one
 	@eval "$$(.ci/engine start)" && PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule $(ARGS)
 
 test-reproducible: engine ## Both images of the last commit, built twice without cache, are the same
