@@ -1,6 +1,6 @@
 """Uneven workers against joblib's Dask backend, that one tuned, Ray, and the ideal.
 
-    .venv/bin/python benchmarks/uneven.py [--work TEXT] [--repetitions N] [--no-ray] [MEASUREMENT ...]
+    .venv/bin/python benchmarks/uneven.py [--work TEXT]... [--repetitions N] [--no-ray] [MEASUREMENT ...]
 
 Measurements: "two slow", "four very slow", "two equal", "disturbed"; all if none is named. Needs an engine
 (`eval "$(.ci/engine start)"`). Workers are containers with a share of a processor and one thread each, which have
@@ -208,14 +208,17 @@ def disturbances(bench: Bench, repetitions: int) -> None:
 
 @click.command()
 @click.argument("measurements", nargs=-1, type=click.Choice([*ROOMS, "disturbed"]))
-@click.option("--work", default="", help="Only works with this text in their names.")
+@click.option("--work", multiple=True, help="Only works with this text in their names; may be given more than once.")
 @click.option("--repetitions", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option("--ray/--no-ray", default=True, help="Whether to take Ray in, in the first room.")
-def main(measurements: tuple[str, ...], work: str, repetitions: int, *, ray: bool) -> None:
+def main(measurements: tuple[str, ...], work: tuple[str, ...], repetitions: int, *, ray: bool) -> None:
     """Measure uneven workers."""
-    works = [name for name in WORKS if work in name]
-    if not works:
-        raise click.BadParameter(f"no work has {work!r} in its name; they are {'; '.join(WORKS)}", param_hint="--work")
+    for text in work:
+        if not any(text in name for name in WORKS):
+            raise click.BadParameter(
+                f"no work has {text!r} in its name; they are {'; '.join(WORKS)}", param_hint="--work"
+            )
+    works = [name for name in WORKS if any(text in name for text in work or [""])]
     _rooms.check_engine()
     show_machine()
     _rooms.build(_rooms.HERE.parent, _rooms.IMAGE)

@@ -21,7 +21,8 @@ dpkg-query --show --showformat 'package ${{Package}} ${{db:Status-Abbrev}}\\n'
 systemctl list-unit-files --no-legend --plain --type service,socket,timer,path | sed 's/^/unit /'
 systemctl list-units --no-legend --plain --type service,socket,timer --state active |
     sed -n 's/^\\([^ ]*\\) .*/active \\1/p'
-ip -brief link | sed 's/^\\([^ ]*\\) .*/link \\1/; s/veth.*/veth/'
+# A host that was at another address for a while has another number for its interface.
+ip -brief link | sed 's/^\\([^ ]*\\) .*/link \\1/; s/veth.*/veth/; s/eth[0-9]*@if[0-9]*/eth/'
 # Chains of the kernel's without rules, which let all through, say nothing.
 nft --stateless list ruleset 2>/dev/null |
     grep --perl-regexp '^\\t\\t(?!type .* policy accept;$)|chain (?!INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)' |

@@ -18,6 +18,8 @@ class Worker:
         What it has, in the order in which it takes them.
     ready
         When it will be done with them.
+    free
+        When a thread of it will have nothing to do, unless it gets more.
     trusted
         Whether it is counted upon; one that leaves, or has an overdue piece, is not.
     leaving
@@ -29,6 +31,7 @@ class Worker:
     threads: int
     pieces: list["Piece"] = field(default_factory=list)
     ready: float = 0.0
+    free: float = 0.0
     trusted: bool = True
     leaving: bool = False
 
@@ -86,8 +89,8 @@ class Crew:
         By address.
     rates : Rates
         How fast each is.
-    open : dict of str to Worker
-        Those that have room.
+    idle, open : dict of str to Worker
+        Those with a thread that has nothing to do, and those that have room.
     stale : bool
         Whether `look_at_all` has to be called.
     """
@@ -95,6 +98,7 @@ class Crew:
     def __init__(self) -> None:
         self.workers: dict[str, Worker] = {}
         self.rates = Rates()
+        self.idle: dict[str, Worker] = {}
         self.open: dict[str, Worker] = {}
         self.stale = False
         self._mean_speed: float | None = None
@@ -114,7 +118,7 @@ class Crew:
         """Forget a worker."""
         worker = self.workers.pop(address)
         worker.trusted = False
-        for table in (self.open, self._speeds, self._power, self._busy_power, self._busy_until):
+        for table in (self.idle, self.open, self._speeds, self._power, self._busy_power, self._busy_until):
             table.pop(address, None)
         self.stale = True
         return worker
@@ -159,11 +163,13 @@ class Crew:
         """Note which of a worker's pieces run, whether it has room, and when it will be ready."""
         for piece in worker.running:
             piece.start = now if piece.start is None else piece.start
-        for table in (self.open, self._speeds, self._power, self._busy_power, self._busy_until):
+        for table in (self.idle, self.open, self._speeds, self._power, self._busy_power, self._busy_until):
             table.pop(worker.address, None)
-        worker.ready = now
+        worker.ready = worker.free = now
         if worker.address not in self.workers or not worker.trusted:
             return
+        if worker.idle:
+            self.idle[worker.address] = worker
         if worker.room:
             self.open[worker.address] = worker
         speed = self.speed(worker)
@@ -172,7 +178,10 @@ class Crew:
         self._speeds[worker.address] = speed
         power = self._power[worker.address] = worker.threads * speed
         if worker.pieces:
-            running = math.fsum(self.expected(piece, now) - now for piece in worker.running)
-            behind = math.fsum(piece.cost for piece in worker.pieces[worker.threads :]) / speed
-            worker.ready = now + (running + behind) / worker.threads
+            ends = sorted(self.expected(piece, now) for piece in worker.running)
+            behind = worker.pieces[worker.threads :]
+            seconds = math.fsum(end - now for end in ends) + math.fsum(piece.cost for piece in behind) / speed
+            worker.ready = now + seconds / worker.threads
+            if len(ends) == worker.threads:
+                worker.free = ends[min(len(behind), len(ends) - 1)]
             self._busy_power[worker.address], self._busy_until[worker.address] = power, worker.ready * power

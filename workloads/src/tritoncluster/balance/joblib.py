@@ -151,7 +151,7 @@ class BalancedBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib has 
     def _end_run(self) -> None:
         run, self._run = self._run, None
         if run:
-            run.cancel()
+            run.end()
 
     def _tell(self, run: Run, callbacks: list[Callable[[Any], None] | None]) -> None:
         while outcome := run.outcome():

@@ -69,7 +69,7 @@ def balanced_map(
         call = _caller(function, own)
         yield from _results(run, call, iter(items), cost, ordered=ordered)
     finally:
-        run.cancel()
+        run.end()
         if sharing is None:
             own.release()
 

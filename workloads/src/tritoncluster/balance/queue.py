@@ -32,9 +32,13 @@ SHORTEST, LONGEST = 0.2, 5.0
 SUSPECTS = 16
 #: Times as long as expected before a piece is overdue, and the seconds before which none is.
 OVERDUE, PATIENCE = 10.0, 30.0
+#: Seconds before a thread has nothing to do in which it gets another piece: later than it must, so that as much as
+#: possible is known by then; sooner than a piece needs to reach it, also when it runs faster than expected.
+AHEAD = 0.25
 #: Seconds in which a piece reaches a worker and its answer comes back.
 ROUND_TRIP = 0.01
-#: Seconds for each worker between two looks at all of them for what to repeat: with a thousand it takes milliseconds.
+#: Seconds for each worker between two looks at all of them, for what to repeat and for who is free soon: with a
+#: thousand it takes a millisecond and more.
 LOOK_INTERVAL = 1e-4
 
 
@@ -69,8 +73,8 @@ class Queue:
         self._crew = Crew()
         self.rates = self._crew.rates
         self.rates.know(earlier or {})
-        # When all workers were looked at last, for overdue pieces and for what to repeat.
-        self._checked = self._looked = -math.inf
+        # When all workers were looked at last, for overdue pieces, for what to repeat, and for who is free soon.
+        self._checked = self._looked = self._looked_ahead = -math.inf
 
     # What happens.
 
@@ -104,7 +108,9 @@ class Queue:
         worker, items = piece.worker, self._items
         self._crew.stale |= not (worker.trusted and self.rates.measured(worker.name))
         worker.trusted = not worker.leaving
-        self.rates.add(worker.name, [items.cost[item] for item in piece.items], seconds)
+        self.rates.add(
+            worker.name, [items.cost[item] for item in piece.items], seconds, now - piece.start if piece.start else 0.0
+        )
         new = [place for place, item in enumerate(piece.items) if not items.done[item]]
         for place in new:
             items.answer(piece.items[place])
@@ -170,17 +176,23 @@ class Queue:
         power = self._crew.power()
         # When all could be done; handing out does not change it.
         end = now + (self._items.waiting_cost + self._crew.backlog(now)) / power if power else math.inf
+        soon = now + AHEAD
         for ahead in (False, True):
-            if self._items.first is None:
-                return
-            able = [worker for worker in self._crew.open.values() if ahead or worker.idle]
+            able = self._free_before(soon, now) if ahead else list(self._crew.idle.values())
             for worker in sorted(able, key=lambda each: -(self._crew.speed(each) or 0)):
-                while self._items.first is not None and (worker.room if ahead else worker.idle):
+                while self._items.first is not None and (worker.idle or (ahead and worker.room and worker.free < soon)):
                     room = end - (max(now, worker.ready) if ahead else now)
                     items = self._cut(worker, self._items.first, power, room, ahead=ahead)
                     if not items:
                         break
                     sent.append(self._give(worker, items, now))
+
+    def _free_before(self, soon: float, now: float) -> list[Worker]:
+        """List the workers that will have nothing to do by then; none where they were looked at a moment ago."""
+        if self._items.first is None or now - self._looked_ahead < LOOK_INTERVAL * len(self.workers):
+            return []
+        self._looked_ahead = now
+        return [worker for worker in self._crew.open.values() if worker.free < soon]
 
     def _cut(self, worker: Worker, first: int, power: float, room: float, *, ahead: bool) -> list[int]:
         """Take items off the queue for a worker; none when they would come too late as look-ahead.
@@ -222,7 +234,7 @@ class Queue:
 
     def _not_begun(self, now: float, sent: list[Piece]) -> Piece | None:
         """Find what is behind a worker's running pieces that an idle thread would finish before."""
-        idle = [worker for worker in self._crew.open.values() if worker.idle]
+        idle = list(self._crew.idle.values())
         behind = [piece for worker in self.workers.values() for piece in worker.pieces[worker.threads :]]
         behind = [piece for piece in behind if piece.counted_upon and piece not in sent]
         if not idle or not behind:
@@ -237,7 +249,7 @@ class Queue:
 
     def _repeat(self, now: float, sent: list[Piece]) -> None:
         """Let idle threads compute what is expected last, where they are expected to be done with it before."""
-        idle = [worker for worker in self._crew.open.values() for _ in range(worker.idle)]
+        idle = [worker for worker in self._crew.idle.values() for _ in range(worker.idle)]
         idle.sort(key=lambda worker: self._crew.speed(worker) or 0.0)
         running = [piece for worker in self.workers.values() for piece in worker.running] if idle and self.left else []
         ends = [(self._crew.expected(piece, now), piece) for piece in running]

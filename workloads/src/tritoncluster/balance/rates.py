@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: After so many items, what was measured before counts half: a worker that gets slower is noticed.
-HALF_LIFE = 8.0
+#: After so many items, and so many seconds of work, what was measured before counts half: a worker that gets slower is
+#: noticed, one that has a share of a processor and is stopped and started every tenth of a second is not misjudged.
+HALF_LIFE_ITEMS, HALF_LIFE_SECONDS = 8.0, 1.0
 #: Seconds below which lengths of items are not told apart: a worker with a share of a processor is stopped and started
 #: every tenth of a second, and a piece holds many such items anyway.
 SHORT = 0.1
@@ -36,11 +37,15 @@ class Rates:
         """
         self._earlier = {name: speed for name, speed in earlier.items() if speed > 0}
 
-    def add(self, name: str, costs: list[float], seconds: list[float]) -> None:
-        """Take in what worker `name` finished: for each item its cost and how long it took."""
-        work, time = math.fsum(costs), max(math.fsum(seconds), 1e-9)
+    def add(self, name: str, costs: list[float], seconds: list[float], elapsed: float = 0.0) -> None:
+        """Take in what worker `name` finished: for each item its cost and how long it took.
+
+        All of it took `elapsed` seconds, as far as that is known: more than its items did where a worker receives and
+        answers slowly, or is shared.
+        """
+        work, time = math.fsum(costs), max(math.fsum(seconds), elapsed, 1e-9)
         measured = self._measured.setdefault(name, _Measured())
-        keep = 0.5 ** (len(costs) / HALF_LIFE)
+        keep = 0.5 ** min(len(costs) / HALF_LIFE_ITEMS, time / HALF_LIFE_SECONDS)
         measured.work = measured.work * keep + work
         measured.seconds = measured.seconds * keep + time
         if name in self._earlier:

@@ -1,6 +1,7 @@
 """A run: what was asked for, what is answered, and a queue's decisions carried out."""
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from tritoncluster.errors import ClusterLostError, WorkersLostError
 TICK, LOOK_AT_WORKERS, LOOK_AT_EACH = 0.1, 0.5, 0.002
 #: Seconds after which pieces are sent although more items may come.
 START = 0.1
+#: Seconds in which speeds reach the scheduler at the end.
+LEAVE = 2.0
 #: Seconds to wait for a first worker, or for another one when all are gone.
 WAIT_FOR_WORKERS = 120.0
 
@@ -95,6 +98,7 @@ class Run:
         self._new: deque[tuple[Sequence[Call], float]] = deque()
         self._started = self._complete = self._ended = False
         self._wake = asyncio.Event()
+        self._left = threading.Event()
         self._begin = self._seen = time.monotonic()
         self._connection = Connection(client, name, sharing, afterwards, self._piece_ended)
         if not client.loop or client.status != "running":
@@ -119,10 +123,13 @@ class Run:
         self._started = self._complete = True
         self._nudge()
 
-    def cancel(self) -> None:
-        """End now; nothing of what is not finished counts."""
+    def end(self) -> None:
+        """End now, nothing of what is not finished counts; and wait a moment until speeds are left for later runs."""
         self._started = self._ended = True
         self._nudge()
+        # Whoever called may close the client next.
+        if self._client.status == "running" and not _in_event_loop():
+            self._left.wait(LEAVE)
 
     def outcome(self) -> Outcome:
         """Wait for a result or a failure; None is the end."""
@@ -161,8 +168,11 @@ class Run:
                 watching.cancel()
             self._connection.close()
             self._outcomes.put(None)
-        with suppress(OSError, ClusterLostError):
-            await self._connection.leave_speeds(self._speeds_to_leave())
+            try:
+                with suppress(OSError, ClusterLostError):
+                    await self._connection.leave_speeds(self._speeds_to_leave())
+            finally:
+                self._left.set()
 
     async def _sleep(self) -> None:
         """Wait for what happens, but not for long."""
@@ -279,3 +289,11 @@ class Run:
             self._ended = True
             self._outcomes.put(Failure(error, item))
         self._wake.set()
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
