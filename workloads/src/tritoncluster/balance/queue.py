@@ -108,9 +108,8 @@ class Queue:
         worker, items = piece.worker, self._items
         self._crew.stale |= not (worker.trusted and self.rates.measured(worker.name))
         worker.trusted = not worker.leaving
-        self.rates.add(
-            worker.name, [items.cost[item] for item in piece.items], seconds, now - piece.start if piece.start else 0.0
-        )
+        elapsed = 0.0 if piece.start is None else now - piece.start
+        self.rates.add(worker.name, [items.cost[item] for item in piece.items], seconds, elapsed)
         new = [place for place, item in enumerate(piece.items) if not items.done[item]]
         for place in new:
             items.answer(piece.items[place])
