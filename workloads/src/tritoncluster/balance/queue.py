@@ -19,6 +19,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tritoncluster.balance.backup import not_begun, repeats
 from tritoncluster.balance.crew import Crew, Piece, Worker
 from tritoncluster.balance.items import Items
 
@@ -35,8 +36,6 @@ OVERDUE, PATIENCE = 10.0, 30.0
 #: Seconds before a thread has nothing to do in which it gets another piece: later than it must, so that as much as
 #: possible is known by then; sooner than a piece needs to reach it, also when it runs faster than expected.
 AHEAD = 0.25
-#: Seconds in which a piece reaches a worker and its answer comes back.
-ROUND_TRIP = 0.01
 #: Seconds for each worker between two looks at all of them, for what to repeat and for who is free soon: with a
 #: thousand it takes a millisecond and more.
 LOOK_INTERVAL = 1e-4
@@ -162,12 +161,13 @@ class Queue:
         self._hand_out(now, sent)
         if self._items.first is None and now - self._looked >= LOOK_INTERVAL * len(self.workers):
             self._looked = now
-            while self._items.first is None and (piece := self._not_begun(now, sent)):
+            while self._items.first is None and (piece := not_begun(self._crew, self._items, sent, now)):
                 self._end(piece, now)
                 taken.append(piece)
                 self._hand_out(now, sent)
             if self._items.first is None:
-                self._repeat(now, sent)
+                for worker, items in repeats(self._crew, self._items, now):
+                    sent.append(self._give(worker, items, now, repeat=True))
         return sent, taken
 
     def _hand_out(self, now: float, sent: list[Piece]) -> None:
@@ -230,47 +230,6 @@ class Queue:
             cost -= items.cost[item]
             taken.append(items.take())
         return taken
-
-    def _not_begun(self, now: float, sent: list[Piece]) -> Piece | None:
-        """Find what is behind a worker's running pieces that an idle thread would finish before."""
-        idle = list(self._crew.idle.values())
-        behind = [piece for worker in self.workers.values() for piece in worker.pieces[worker.threads :]]
-        behind = [piece for piece in behind if piece.counted_upon and piece not in sent]
-        if not idle or not behind:
-            return None
-        for worker in {piece.worker.address: piece.worker for piece in behind}.values():
-            # What is late since, is later the longer nothing is heard.
-            self._crew.look_at(worker, now)
-        last = max(behind, key=lambda piece: piece.worker.ready)
-        speed = max(self._crew.speed(worker) or 0.0 for worker in idle)
-        soon = not speed or now + ROUND_TRIP + self._items.cost[last.items[0]] / speed < last.worker.ready
-        return last if soon else None
-
-    def _repeat(self, now: float, sent: list[Piece]) -> None:
-        """Let idle threads compute what is expected last, where they are expected to be done with it before."""
-        idle = [worker for worker in self._crew.idle.values() for _ in range(worker.idle)]
-        idle.sort(key=lambda worker: self._crew.speed(worker) or 0.0)
-        running = [piece for worker in self.workers.values() for piece in worker.running] if idle and self.left else []
-        ends = [(self._crew.expected(piece, now), piece) for piece in running]
-        for end, piece in sorted(ends, key=lambda each: -each[0]):
-            items = [item for item in piece.items if not self._items.done[item] and len(self._items.copies[item]) == 1]
-            while idle and items and idle[-1] is not piece.worker:
-                part = items[-math.ceil(len(items) / len(idle)) :]
-                if now + ROUND_TRIP + self._seconds_elsewhere(piece, part, idle[-1], end) >= end:
-                    break
-                del items[-len(part) :]
-                sent.append(self._give(idle.pop(), part, now, repeat=True))
-
-    def _seconds_elsewhere(self, piece: Piece, part: list[int], worker: Worker, end: float) -> float:
-        """Give how long another worker would take for a part of a running piece that is expected at `end`."""
-        here, there = self._crew.speed(piece.worker), self._crew.speed(worker)
-        if here is None or there is None or piece.start is None:
-            return math.inf
-        cost = self._items.total_cost(part)
-        if self.rates.uneven:
-            # It is then the items that take longer than expected, and would on any worker.
-            cost *= max(1.0, (end - piece.start) * here / piece.cost)
-        return cost / there
 
     def _give_up(self, now: float) -> None:
         """Stop counting upon workers with an overdue piece."""
