@@ -20,7 +20,7 @@ def move(client: Client, workers: list[str]) -> None:
 async def forget(addresses: list[str], dask_scheduler: Scheduler) -> None:
     """Have the scheduler forget workers, which it would notice later; until then no other may have their names."""
     for address in addresses:
-        await dask_scheduler.remove_worker(address, stimulus_id="gone", safe=True)
+        await dask_scheduler.remove_worker(address, stimulus_id="gone", expected=True)
 
 
 scheduler, seconds, *names = sys.argv[1:]
