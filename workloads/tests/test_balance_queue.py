@@ -230,3 +230,10 @@ def test_what_waits_behind_a_hung_piece_is_taken_by_who_is_idle():
     hung, well = SimulatedWorker(1.0, hangs=1.0), SimulatedWorker(1.0)
     result = Simulation([hung, well], [0.1] * 60, earlier=True).run()
     assert result.seconds < 7  # long before anything is overdue
+
+
+def test_a_hung_worker_is_given_up_though_all_who_were_measured_are_gone():
+    late = [SimulatedWorker(1.0, comes=2.0) for _ in range(3)]
+    crew = [SimulatedWorker(1.0), *late, SimulatedWorker(1.0, threads=2, hangs=0.0), SimulatedWorker(2.0, dies=2.0)]
+    result = Simulation(crew, [2.0, 1.0, 1.0, 1.0, 0.25]).run()
+    assert sorted(result.answers) == list(range(5))

@@ -155,7 +155,10 @@ class Crew:
         self.stale = False
         known = [(worker.threads, self.rates.speed(worker.name)) for worker in self.workers.values()]
         threads = sum(number for number, speed in known if speed)
-        self._mean_speed = math.fsum(number * speed for number, speed in known if speed) / threads if threads else None
+        # Where all who were measured are gone, theirs is the best that is known.
+        self._mean_speed = self.rates.mean()
+        if threads:
+            self._mean_speed = math.fsum(number * speed for number, speed in known if speed) / threads
         for worker in self.workers.values():
             self.look_at(worker, now)
 

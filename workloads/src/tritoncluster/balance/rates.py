@@ -71,6 +71,11 @@ class Rates:
             return self._earlier[name] * (self._did / self._would if self._would else 1.0)
         return None
 
+    def mean(self) -> float | None:
+        """Give the mean speed of all that were measured, also of workers that are gone; None before."""
+        seconds = math.fsum(each.seconds for each in self._measured.values())
+        return math.fsum(each.work for each in self._measured.values()) / seconds if seconds else None
+
     @property
     def scaled(self) -> bool:
         """Whether anything was measured in this run, so that speeds mean seconds."""
