@@ -118,8 +118,7 @@ class Crew:
         """Forget a worker."""
         worker = self.workers.pop(address)
         worker.trusted = False
-        for table in (self.idle, self.open, self._speeds, self._power, self._busy_power, self._busy_until):
-            table.pop(address, None)
+        self._strike_out(address)
         self.stale = True
         return worker
 
@@ -166,8 +165,7 @@ class Crew:
         """Note which of a worker's pieces run, whether it has room, and when it will be ready."""
         for piece in worker.running:
             piece.start = now if piece.start is None else piece.start
-        for table in (self.idle, self.open, self._speeds, self._power, self._busy_power, self._busy_until):
-            table.pop(worker.address, None)
+        self._strike_out(worker.address)
         worker.ready = worker.free = now
         if worker.address not in self.workers or not worker.trusted:
             return
@@ -188,3 +186,7 @@ class Crew:
             if len(ends) == worker.threads:
                 worker.free = ends[min(len(behind), len(ends) - 1)]
             self._busy_power[worker.address], self._busy_until[worker.address] = power, worker.ready * power
+
+    def _strike_out(self, address: str) -> None:
+        for table in (self.idle, self.open, self._speeds, self._power, self._busy_power, self._busy_until):
+            table.pop(address, None)
