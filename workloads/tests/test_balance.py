@@ -1,22 +1,19 @@
 """The backend "balanced" and balanced_map on real clusters; joblib's own tests are in test_joblib_suite.py."""
 
-import asyncio
 import itertools
 import multiprocessing
 import os
 import random
-import signal
 import threading
 import time
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from calls import nothing_left, slow_square, square
 from distributed import Client
 from joblib import Parallel, delayed, parallel_backend, parallel_config
-from remote import Remote, remote
 from sklearn.datasets import load_digits, make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -25,24 +22,11 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val
 from sklearn.svm import SVC
 
 from tritoncluster.balance import BalancedBackend, Sharing, balanced_map, observed
-from tritoncluster.balance.connection import Connection
-from tritoncluster.balance.crew import Piece, Worker
-from tritoncluster.balance.pieces import Answer
-from tritoncluster.errors import WorkersLostError
 
 X, y = make_classification(n_samples=200, random_state=0)
 #: For workers to find the functions of this module.
 IMPORTS = {"PYTHONPATH": str(Path(__file__).parent)}
 GRID = {"C": [0.1, 1.0, 10.0], "kernel": ["rbf", "poly"]}
-
-
-def square(number: int) -> int:
-    return number * number
-
-
-def slow_square(number: int, seconds: float = 0.02) -> int:
-    time.sleep(seconds)
-    return number * number
 
 
 def fail_at(number: int, bad: int) -> int:
@@ -58,22 +42,6 @@ def draw() -> float:
 def wait(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
-
-
-def nothing_left(client: Client) -> bool:
-    """Wait until no task and no data of this client is on the cluster."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if not any(client.has_what().values()) and not any(client.processing().values()) and not client.futures:
-            return True
-        time.sleep(0.05)
-    return False
-
-
-@pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory: pytest.TempPathFactory):
-    with remote(tmp_path_factory.mktemp("cluster"), workers=2, environment=IMPORTS) as cluster:
-        yield cluster
 
 
 @pytest.mark.parametrize(
@@ -255,134 +223,6 @@ def test_who_did_what_is_told(client: Client):
     assert sum(share.items - share.repeats for share in summary.shares.values()) == 100
     assert all(share.rate > 0 for share in summary.shares.values())
     assert 0 < summary.efficiency < 1.1
-
-
-def test_another_client_knows_the_speeds(elsewhere: Remote):
-    with Client(elsewhere.address, set_as_default=False) as first:
-        list(balanced_map(slow_square, range(100), first))
-    with Client(elsewhere.address, set_as_default=False) as second:
-        deadline = time.monotonic() + 10
-        while not (known := second.get_metadata(["tritoncluster-speeds", "slow_square"], {})):
-            assert time.monotonic() < deadline
-        assert len(known) == 2
-        assert all(20 < speed <= 51 for speed in known.values())
-
-
-def large_at(when: float) -> np.ndarray:
-    time.sleep(max(0.0, when - time.time()))
-    return np.ones(3_000_000)
-
-
-def test_answer_that_nobody_wants_any_more_takes_no_other_with_it(client: Client):
-    # The client brings answers that come at once in one go.
-    async def wanted(forgotten: int) -> list[object]:
-        ended: dict[Piece, object] = {}
-        connection = Connection(client, "large", sharing, None, ended.__setitem__)
-        when = time.time() + 0.3
-        workers = [Worker(address, address, 1) for address in await connection.workers()]
-        pieces = [Piece(worker, (0,), 1.0) for worker in workers]
-        for piece in pieces:
-            connection.send(piece, [[(large_at, (when,), {})]])
-        # The client learns of both at once, when its event loop goes on.
-        await asyncio.sleep(0.2)
-        time.sleep(max(0.0, when - time.time()) + 0.3)  # noqa: ASYNC251
-        while not any(  # noqa: ASYNC110 - the client has no event for it
-            future.status == "finished" and key.startswith("large") for key, future in client.futures.items()
-        ):
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.002)
-        connection.forget(pieces[forgotten])
-        for _ in range(600):
-            if pieces[not forgotten] in ended:
-                break
-            await asyncio.sleep(0.05)
-        return [ended[pieces[not forgotten]]]
-
-    with Sharing(client) as sharing:
-        for forgotten in [0, 1] * 4:
-            (answer,) = client.sync(wanted, forgotten)
-            assert isinstance(answer, Answer), answer
-    assert nothing_left(client)
-
-
-def test_killed_worker(elsewhere: Remote):
-    with Client(elsewhere.address, set_as_default=False) as client:
-        pids = client.run(os.getpid)
-        found = []
-        for result in balanced_map(slow_square, range(200), client):
-            if len(found) == 20:
-                os.kill(next(iter(pids.values())), signal.SIGKILL)
-            found.append(result)
-        assert found == [square(number) for number in range(200)]
-        client.wait_for_workers(2, timeout=60)
-
-
-def test_hung_worker_is_given_up(elsewhere: Remote):
-    with Client(elsewhere.address, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=60)
-        pid = next(iter(client.run(os.getpid).values()))
-        try:
-            found = []
-            for result in balanced_map(slow_square, range(400), client, patience=1.0):
-                if len(found) == 20:
-                    os.kill(pid, signal.SIGSTOP)
-                found.append(result)
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        assert found == [square(number) for number in range(400)]
-
-
-def test_added_worker_takes_part(elsewhere: Remote):
-    with Client(elsewhere.address, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=60)
-        before = set(client.run(os.getpid).values())
-        results = balanced_map(lambda _item: time.sleep(0.05) or os.getpid(), itertools.count(), client, ordered=False)
-        next(results)
-        late = elsewhere.add_worker()
-        try:
-            deadline = time.monotonic() + 60
-            while (pid := next(results)) in before:
-                assert time.monotonic() < deadline
-        finally:
-            results.close()
-            late.terminate()
-            late.wait()
-        assert pid not in before
-
-
-def test_call_that_takes_its_workers_down_ends_the_map(tmp_path: Path):
-    with (
-        remote(tmp_path, workers=1) as cluster,
-        Client(cluster.address, set_as_default=False) as client,
-        pytest.raises(WorkersLostError, match="exit on 4 workers"),
-    ):
-        list(balanced_map(os._exit, [1], client))
-
-
-def test_first_worker_is_waited_for(tmp_path: Path):
-    with (
-        remote(tmp_path, workers=0, environment=IMPORTS) as cluster,
-        Client(cluster.address, set_as_default=False) as client,
-    ):
-        impatient = parallel_config(BalancedBackend(client, wait_for_workers_timeout=1.0))
-        with impatient, pytest.raises(TimeoutError, match="no worker has come in 1 s"):
-            Parallel()(delayed(square)(number) for number in range(3))
-        late = threading.Timer(0.5, lambda: cluster.workers.append(cluster.add_worker()))
-        late.start()
-        with parallel_config(BalancedBackend(client)):
-            assert Parallel()(delayed(square)(number) for number in range(3)) == [0, 1, 4]
-        late.join()
-
-
-def test_fast_worker_does_more(client: Client):
-    slow = min(client.run(os.getpid).values())
-
-    def work(_item: int) -> int:
-        time.sleep(0.08 if os.getpid() == slow else 0.01)
-        return os.getpid()
-
-    counts = Counter(balanced_map(work, range(200), client))
-    assert counts[slow] < 60
 
 
 def test_forest_of_the_digits_is_the_same_on_any_backend(client: Client):

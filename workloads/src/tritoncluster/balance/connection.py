@@ -14,7 +14,7 @@ import dask.config
 from distributed import Client, Future, KilledWorker
 
 from tritoncluster.balance.crew import Piece
-from tritoncluster.balance.pieces import Answer, Call, Sharing, pack, run_piece
+from tritoncluster.balance.pieces import Answer, Call, Sharing, pack, run_piece, stop_key
 from tritoncluster.errors import ClusterLostError
 
 #: Where the scheduler keeps speeds for later runs, of any client.
@@ -62,6 +62,7 @@ class Connection:
         self._run = uuid4().hex[:8]
         self._sent = 0
         self._tasks: dict[Piece, Future[Any]] = {}
+        self._stops: dict[Piece, list[Future[Any]]] = {}
         self._following: set[asyncio.Task[None]] = set()
         self._probe: Future[Any] | None = None
 
@@ -95,7 +96,7 @@ class Connection:
     def send(self, piece: Piece, items: Sequence[Sequence[Call]]) -> None:
         """Send a piece, whose items have these calls, to its worker."""
         key = f"{self._name}-{self._run}-{self._sent}"
-        pickled, shared = pack(items, self._afterwards, self._sharing)
+        pickled, shared = pack(items, self._afterwards, self._sharing, piece.worker.address)
         # Many small arguments are no reason to warn of a large task.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
             future = self._client.submit(
@@ -118,12 +119,21 @@ class Connection:
         self._following.add(following)
         following.add_done_callback(self._following.discard)
 
+    def shorten(self, piece: Piece) -> None:
+        """Let a piece's worker stop after the items that are still in it."""
+        if piece in self._tasks:
+            key = stop_key(str(self._tasks[piece].key), len(piece.items))
+            stop = self._client.submit(int, key=key, pure=False, workers=[piece.worker.address])
+            self._stops.setdefault(piece, []).append(stop)
+
     def forget(self, piece: Piece) -> None:
         """Let go of a piece: a worker that has not begun with it never will."""
         # Who follows it is not cancelled, but ends when it has been released: the client brings answers that come at
         # once in one go, and cancelling one who waits for them is an error for all.
         if piece in self._tasks:
             self._tasks.pop(piece).release()
+        for stop in self._stops.pop(piece, []):
+            stop.release()
 
     def close(self) -> None:
         """Let go of all pieces."""

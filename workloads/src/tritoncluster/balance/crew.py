@@ -58,9 +58,7 @@ class Piece:
     Parameters
     ----------
     worker, items, cost
-        Whose; which items; their cost in all.
-    repeat
-        Whether another worker had these items first.
+        Whose; which items, in the order in which they are computed; their cost in all.
     start
         When the worker must have begun with it; None while it is behind others.
     overdue
@@ -70,7 +68,6 @@ class Piece:
     worker: Worker
     items: tuple[int, ...]
     cost: float
-    repeat: bool = False
     start: float | None = None
     overdue: bool = False
 
@@ -133,8 +130,9 @@ class Crew:
             return math.inf
         if piece.start is None:
             return max(now, piece.worker.ready)
-        # What took longer than expected will, for all one knows, take half as long again.
-        return max(piece.start + piece.cost / speed, now + (now - piece.start) / 2)
+        planned = piece.start + piece.cost / speed
+        # What is late will, for all one knows, be as late again.
+        return max(planned, now + (now - planned))
 
     def power(self) -> float:
         """Give the cost a second of all workers together."""

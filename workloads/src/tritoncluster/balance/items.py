@@ -69,6 +69,13 @@ class Items:
         self.wait_unless_held(piece.items)
         return [item for item in piece.items if not self.done[item]]
 
+    def shorten(self, piece: Piece, number: int) -> None:
+        """Take from a piece all but its first items, which other pieces have."""
+        for item in piece.items[number:]:
+            self.copies[item].remove(piece)
+        piece.items = piece.items[:number]
+        piece.cost = self.total_cost(piece.items)
+
     def answer(self, item: int) -> None:
         """Note that an item is answered."""
         self.done[item] = True

@@ -3,7 +3,7 @@
 import pickle
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -13,6 +13,7 @@ import cloudpickle
 import dask.config
 from dask.sizeof import sizeof
 from distributed import Client, Future, get_worker
+from distributed.worker_state_machine import TaskState
 from joblib import parallel_config
 
 #: A function and its arguments, as joblib's `delayed` gives them.
@@ -29,7 +30,8 @@ class Sharing:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._shared: dict[int, tuple[Any, Future[Any]]] = {}
+        # By id, for which the argument is held too, so that its id is not given to another object.
+        self._shared: dict[int, tuple[Any, Future[Any] | None]] = {}
         self._name = uuid4().hex[:8]
         self._lock = threading.Lock()
 
@@ -41,17 +43,27 @@ class Sharing:
     ) -> None:
         self.release()
 
-    def share(self, argument: Any) -> "Future[Any]":
-        """Make `argument` known to the cluster, unless that was done, and give the reference to it."""
+    def share(self, argument: Any, address: str) -> "Future[Any]":
+        """Give the reference to `argument`, which is made for the first worker that needs it, at `address`.
+
+        Workers get their first pieces in the order of their speed: others wait for the argument while a slow one
+        takes it in and hands it on.
+        """
         with self._lock:
-            if id(argument) not in self._shared:
+            _, future = self._shared.get(id(argument), (argument, None))
+            if future is None:
                 # A task, where Dask would advise scatter(): scattered data is gone for good with the last worker that
                 # has it, while a task is computed again. Hence also no warning that the task is large.
                 with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
-                    future = self._client.submit(_value, argument, key=f"argument-{self._name}-{uuid4().hex[:8]}")
-                # The argument is held too, so that its id is not given to another object.
+                    future = self._client.submit(
+                        _value,
+                        argument,
+                        key=f"argument-{self._name}-{uuid4().hex[:8]}",
+                        workers=[address],
+                        allow_other_workers=True,
+                    )
                 self._shared[id(argument)] = argument, future
-            return self._shared[id(argument)][1]
+            return future
 
     def wants(self, argument: Any) -> bool:
         """Tell whether `argument` should travel once to each worker rather than with each piece."""
@@ -61,7 +73,8 @@ class Sharing:
         """Share an argument of many calls if it is large, which Dask's estimate of sizes knows of few types."""
         large = self.wants(argument) or len(cloudpickle.dumps(argument)) > SHARED_BYTES
         if large:
-            self.share(argument)
+            with self._lock:
+                self._shared.setdefault(id(argument), (argument, None))
         return large
 
     def release(self) -> None:
@@ -87,9 +100,9 @@ class Answer:
 
 
 def pack(
-    items: Sequence[Sequence[Call]], afterwards: Call | None, sharing: Sharing
+    items: Sequence[Sequence[Call]], afterwards: Call | None, sharing: Sharing, address: str
 ) -> tuple[bytes, list["Future[Any]"]]:
-    """Pickle the calls of a piece's items, large arguments replaced by references; give these too.
+    """Pickle the calls of a piece's items for a worker, large arguments replaced by references; give these too.
 
     Pickled here, because Dask would take apart each call, and that would take as long as growing a tree.
     """
@@ -98,7 +111,7 @@ def pack(
     def by_reference(argument: Any) -> Any:
         if not sharing.wants(argument):
             return argument
-        shared.setdefault(id(argument), sharing.share(argument))
+        shared.setdefault(id(argument), sharing.share(argument, address))
         return _Reference(list(shared).index(id(argument)))
 
     def packed(call: Call) -> Call:
@@ -117,7 +130,7 @@ def run_piece(pickled: bytes, key: str, *shared: Any) -> bytes | None:
     pickled
         As `pack` gave it.
     key
-        The task's name, by which it knows whether it is still wanted.
+        The task's name, by which it knows whether all of it is still wanted.
     shared
         What references stand for.
 
@@ -137,11 +150,16 @@ def run_piece(pickled: bytes, key: str, *shared: Any) -> bytes | None:
 
     items, afterwards = pickle.loads(pickled)  # noqa: S301 - from our own client, as the task itself
     answer = Answer([], [], [])
+    stops: list[str] = []
     # A task has one thread of its worker, and nested parallel calls stay in it.
     with parallel_config(backend="sequential"):
-        for calls in items:
-            if _cancelled(key):
+        for place, calls in enumerate(items):
+            tasks = _tasks_here()
+            if _cancelled(key, tasks):
                 return None
+            stops.append(stop_key(key, place))
+            if any(stop in tasks for stop in stops):
+                break
             begin = time.perf_counter()
             answer.results.append([make(call) for call in calls])
             answer.extras.append(afterwards and make(afterwards, answer.results[-1]))
@@ -149,13 +167,22 @@ def run_piece(pickled: bytes, key: str, *shared: Any) -> bytes | None:
     return cloudpickle.dumps(answer)
 
 
-def _cancelled(key: str) -> bool:
-    """Tell whether this task has been released while it runs, which Dask can't stop: a worker then looks after it."""
+def stop_key(key: str, place: int) -> str:
+    """Name the task whose presence on a worker tells the piece `key` there to stop before its item at `place`."""
+    return f"stop-{key}-{place}"
+
+
+def _tasks_here() -> Mapping[Any, TaskState]:
+    """Give the tasks that this worker knows."""
     try:
-        task = get_worker().state.tasks.get(key)
+        return get_worker().state.tasks
     except ValueError:  # no worker: called in a test
-        return False
-    return task is None or task.state == "cancelled"
+        return {}
+
+
+def _cancelled(key: str, tasks: Mapping[Any, TaskState]) -> bool:
+    """Tell whether this task has been released while it runs, which Dask can't stop: a worker then looks after it."""
+    return bool(tasks) and (key not in tasks or tasks[key].state == "cancelled")
 
 
 def _value(argument: Any) -> Any:

@@ -8,8 +8,8 @@ in tests and in simulations.
   and D. Kuck, IEEE Trans. Computers C-36, 1987), with a share well below an equal one, against unknown lengths
   (factoring: S. Hummel, E. Schonberg, L. Flynn, CACM 35(8), 1992), for workers of different speed (weighted factoring:
   S. Hummel, J. Schmidt, R. Uma, J. Wein, SPAA 1996). The last pieces are cut so that all workers end together.
-- When nothing waits, an idle worker takes over what another one has not begun, or repeats what is expected to come
-  last; the first answer counts (backup tasks: J. Dean and S. Ghemawat, OSDI 2004).
+- When nothing waits, an idle worker takes over what another one has not begun, be it a part of a piece, or repeats what
+  is expected to come last; the first answer counts (backup tasks: J. Dean and S. Ghemawat, OSDI 2004).
 - A lost worker's items wait again. A piece is overdue when it takes longer than `patience` seconds, and ten times as
   long as expected: then its worker is no longer counted upon. What it has waits again, and it gets no more until it
   answers.
@@ -19,7 +19,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tritoncluster.balance.backup import not_begun, repeats
+from tritoncluster.balance.backup import not_begun, take_overs
 from tritoncluster.balance.crew import Crew, Piece, Worker
 from tritoncluster.balance.items import Items
 
@@ -29,6 +29,9 @@ SHARE = 1 / 8
 #: milliseconds beside, and another one as many times more as it is slower, so its pieces are longer. And the seconds
 #: above which none is: results should come, and little be lost with a worker.
 SHORTEST, LONGEST = 0.2, 5.0
+#: A piece is at most so many times as long as all that its worker has done in this run: the first items of many tell
+#: little of the others, and the first moments little of a worker that is stopped and started.
+GROWTH = 2.0
 #: Items in a piece that were lost with a worker once; each time that they are, a quarter of it.
 SUSPECTS = 16
 #: Times as long as expected before a piece is overdue, and the seconds before which none is.
@@ -47,6 +50,26 @@ class Finished:
 
     new: list[int]
     obsolete: list[Piece]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do next.
+
+    Parameters
+    ----------
+    sent
+        Pieces to send.
+    taken
+        Pieces to take back from workers that have not begun with them.
+    shortened
+        Pieces that are now shorter: their workers should stop before the first item that is no longer in them, or as
+        soon as they hear of it.
+    """
+
+    sent: list[Piece]
+    taken: list[Piece]
+    shortened: list[Piece]
 
 
 class Queue:
@@ -103,11 +126,15 @@ class Queue:
             self._items.wait_unless_held(item for piece in worker.pieces for item in piece.items)
 
     def finished(self, piece: Piece, seconds: list[float], now: float) -> Finished:
-        """Take note of a piece's answer; `seconds` is how long each of its items took."""
+        """Take note of a piece's answer; `seconds` is how long each of its items took.
+
+        There may be more of them, at the end, than the piece has items, if it has been made shorter.
+        """
         worker, items = piece.worker, self._items
+        seconds, beyond = seconds[: len(piece.items)], seconds[len(piece.items) :]
         self._crew.stale |= not (worker.trusted and self.rates.measured(worker.name))
         worker.trusted = not worker.leaving
-        elapsed = 0.0 if piece.start is None else now - piece.start
+        elapsed = 0.0 if piece.start is None else now - piece.start - math.fsum(beyond)
         self.rates.add(worker.name, [items.cost[item] for item in piece.items], seconds, elapsed)
         new = [place for place, item in enumerate(piece.items) if not items.done[item]]
         for place in new:
@@ -148,27 +175,35 @@ class Queue:
 
     # What follows.
 
-    def decide(self, now: float) -> tuple[list[Piece], list[Piece]]:
-        """Say which pieces to send, and which to take back from workers that have not begun with them.
+    def decide(self, now: float) -> Decision:
+        """Say what to do next.
 
         While an item waits, no thread of a worker that is counted upon is idle.
         """
         if self._crew.stale:
             self._crew.look_at_all(now)
         self._give_up(now)
-        sent: list[Piece] = []
-        taken: list[Piece] = []
-        self._hand_out(now, sent)
+        decision = Decision([], [], [])
+        self._hand_out(now, decision.sent)
         if self._items.first is None and now - self._looked >= LOOK_INTERVAL * len(self.workers):
             self._looked = now
-            while self._items.first is None and (piece := not_begun(self._crew, self._items, sent, now)):
-                self._end(piece, now)
-                taken.append(piece)
-                self._hand_out(now, sent)
-            if self._items.first is None:
-                for worker, items in repeats(self._crew, self._items, now):
-                    sent.append(self._give(worker, items, now, repeat=True))
-        return sent, taken
+            self._end_sooner(now, decision)
+        return decision
+
+    def _end_sooner(self, now: float, decision: Decision) -> None:
+        """Let idle threads help others, when no item waits."""
+        while self._items.first is None and (piece := not_begun(self._crew, self._items, decision.sent, now)):
+            self._end(piece, now)
+            decision.taken.append(piece)
+            self._hand_out(now, decision.sent)
+        if self._items.first is not None:
+            return
+        for piece, place, parts in take_overs(self._crew, self._items, now):
+            decision.sent.extend(self._give(worker, items, now) for worker, items in parts)
+            if place:
+                self._items.shorten(piece, place)
+                self._crew.look_at(piece.worker, now)
+                decision.shortened.append(piece)
 
     def _hand_out(self, now: float, sent: list[Piece]) -> None:
         """Cut pieces for idle threads, the fastest first, and then to have beyond what runs."""
@@ -191,7 +226,10 @@ class Queue:
         if self._items.first is None or now - self._looked_ahead < LOOK_INTERVAL * len(self.workers):
             return []
         self._looked_ahead = now
-        return [worker for worker in self._crew.open.values() if worker.free < soon]
+        # Before its first answer little is known of a worker; what it needs first may still be on its way.
+        first = now + SHORTEST / 2
+        able = self._crew.open.values()
+        return [worker for worker in able if worker.free < (soon if self.rates.measured(worker.name) else first)]
 
     def _cut(self, worker: Worker, first: int, power: float, room: float, *, ahead: bool) -> list[int]:
         """Take items off the queue for a worker; none when they would come too late as look-ahead.
@@ -213,11 +251,11 @@ class Queue:
             return [items.take()]
         if ahead and items.cost[first] / 2 / speed > room:
             return []
-        # Small ones for a worker that nobody knows, and where any item may be as long as many others.
-        small = self.rates.uneven or self.rates.speed(worker.name) is None
-        share = SHORTEST if small else min(LONGEST, SHARE * items.waiting_cost / power)
-        if self.rates.scaled and not small:
-            share = max(min(LONGEST, SHORTEST * (self._crew.fastest() or speed) / speed), share)
+        share = SHORTEST
+        if not self.rates.uneven:
+            least = SHORTEST * (self._crew.fastest() or speed) / speed
+            known = max(SHORTEST, GROWTH * self.rates.measured(worker.name))
+            share = min(LONGEST, known, max(least, SHARE * items.waiting_cost / power))
         cost = speed * min(share, room)
         taken = [items.take()]
         cost -= items.cost[first]
@@ -253,8 +291,8 @@ class Queue:
             return False
         return now - piece.start > max(self.patience, OVERDUE * piece.cost / speed)
 
-    def _give(self, worker: Worker, items: list[int], now: float, *, repeat: bool = False) -> Piece:
-        piece = Piece(worker, tuple(items), self._items.total_cost(items), repeat)
+    def _give(self, worker: Worker, items: list[int], now: float) -> Piece:
+        piece = Piece(worker, tuple(items), self._items.total_cost(items))
         self._items.hold(piece)
         worker.pieces.append(piece)
         self._crew.look_at(worker, now)

@@ -16,6 +16,7 @@ SHORT = 0.1
 class _Measured:
     work: float = 0.0
     seconds: float = 0.0
+    all_seconds: float = 0.0
 
 
 class Rates:
@@ -48,6 +49,7 @@ class Rates:
         keep = 0.5 ** min(len(costs) / HALF_LIFE_ITEMS, time / HALF_LIFE_SECONDS)
         measured.work = measured.work * keep + work
         measured.seconds = measured.seconds * keep + time
+        measured.all_seconds += time
         if name in self._earlier:
             self._did += work
             self._would += time * self._earlier[name]
@@ -59,9 +61,9 @@ class Rates:
             lengths[1] += length
             lengths[2] += length**2
 
-    def measured(self, name: str) -> bool:
-        """Tell whether worker `name` has finished anything in this run."""
-        return name in self._measured
+    def measured(self, name: str) -> float:
+        """Give the seconds of work that worker `name` has finished in this run."""
+        return self._measured[name].all_seconds if name in self._measured else 0.0
 
     def speed(self, name: str) -> float | None:
         """Give the speed of worker `name`: measured, or as earlier; None when neither is known."""

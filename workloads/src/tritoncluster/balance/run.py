@@ -240,10 +240,12 @@ class Run:
         if self._complete and not self._queue.left and not self._new:
             self._ended = True
             return
-        sent, taken = self._queue.decide(time.monotonic())
-        for piece in taken:
+        decision = self._queue.decide(time.monotonic())
+        for piece in decision.taken:
             self._connection.forget(piece)
-        for piece in sent:
+        for piece in decision.shortened:
+            self._connection.shorten(piece)
+        for piece in decision.sent:
             try:
                 self._connection.send(piece, [self._calls[item] or () for item in piece.items])
             except Exception as error:  # noqa: BLE001 - as what can't be pickled
@@ -251,7 +253,13 @@ class Run:
                 return
 
     def _piece_ended(self, piece: Piece, end: End) -> None:
-        now = time.monotonic()
+        try:
+            self._take_note(piece, end, time.monotonic())
+        except Exception as error:  # noqa: BLE001 - nobody else would hear of it, and the run never end
+            self._fail(error)
+        self._wake.set()
+
+    def _take_note(self, piece: Piece, end: End, now: float) -> None:
         match end:
             case Answer():
                 self._answered(piece, end, now)
@@ -265,7 +273,6 @@ class Run:
                 self._fail(error, piece.items[0])
             case _:
                 self._queue.withdrawn(piece, now)
-        self._wake.set()
 
     def _answered(self, piece: Piece, answer: Answer, now: float) -> None:
         finished = self._queue.finished(piece, answer.seconds, now)

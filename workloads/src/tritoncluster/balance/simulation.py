@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 
 from tritoncluster.balance.crew import Piece
 from tritoncluster.balance.queue import PATIENCE, Queue
@@ -128,6 +129,8 @@ class Simulation:
         self._queued: dict[str, deque[Piece]] = {name: deque() for name in self.workers}
         self._free = {name: worker.threads for name, worker in self.workers.items()}
         self._unwanted: set[Piece] = set()
+        # When each item of a running piece ends, after its start.
+        self._ends: dict[Piece, list[float]] = {}
 
     def run(self) -> Simulated:
         """Run to the end.
@@ -181,11 +184,13 @@ class Simulation:
 
     def _decide(self, now: float) -> None:
         clock = time.perf_counter()
-        sent, taken = self.queue.decide(now)
+        decision = self.queue.decide(now)
         self.result.deciding += time.perf_counter() - clock
-        self.result.pieces += len(sent)
-        self._unwanted.update(taken)
-        for piece in sent:
+        self.result.pieces += len(decision.sent)
+        self._unwanted.update(decision.taken)
+        for piece in decision.shortened:
+            self._at(now + DELAY, partial(self._shorten, piece, len(piece.items)))
+        for piece in decision.sent:
             self._at(now + DELAY, partial(self._arrive, piece))
         self.watch(self.queue)
 
@@ -200,18 +205,36 @@ class Simulation:
             if piece in self._unwanted:
                 continue
             self._free[name] -= 1
-            seconds, end = [], now
+            ends = [now]
             for item in piece.items:
-                begin = end
-                end = worker.end(begin, self.costs[item] * (1 + self.noise * self._random.uniform(-1, 1)))
-                seconds.append(end - begin)
-            end += OVERHEAD * self._fastest / worker.speed
-            if end < min(worker.dies, worker.hangs):
-                self._at(end, partial(self._finish, piece, seconds))
+                cost = self.costs[item] * (1 + self.noise * self._random.uniform(-1, 1))
+                ends.append(worker.end(ends[-1], cost))
+            self._ends[piece] = ends
+            self._plan(piece)
 
-    def _finish(self, piece: Piece, seconds: list[float], now: float) -> None:
+    def _plan(self, piece: Piece) -> None:
+        worker, ends = self.workers[piece.worker.name], self._ends[piece]
+        end = ends[-1] + OVERHEAD * self._fastest / worker.speed
+        if end < min(worker.dies, worker.hangs):
+            self._at(end, partial(self._finish, piece, len(ends)))
+
+    def _shorten(self, piece: Piece, number: int, now: float) -> None:
+        ends = self._ends.get(piece, [])
+        # What it has begun by then is finished.
+        last = max(number, sum(end <= now for end in ends))
+        if last < len(ends) - 1:
+            del ends[last + 1 :]
+            self._plan(piece)
+
+    def _finish(self, piece: Piece, number: int, now: float) -> None:
+        ends = self._ends.get(piece, [])
+        if len(ends) != number:
+            # It was made shorter since this was planned.
+            return
+        del self._ends[piece]
         self._free[piece.worker.name] += 1
         self._begin(piece.worker.name, now)
+        seconds = [end - begin for begin, end in pairwise(ends)]
         self._at(now + DELAY, partial(self._answer, piece, seconds))
 
     def _answer(self, piece: Piece, seconds: list[float], now: float) -> None:
