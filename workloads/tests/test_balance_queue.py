@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritoncluster.balance.crew import Worker
-from tritoncluster.balance.queue import SUSPECTS, Queue
+from tritoncluster.balance.cut import SUSPECTS
+from tritoncluster.balance.queue import Queue
 from tritoncluster.balance.rates import Rates
 from tritoncluster.balance.simulation import SimulatedWorker, Simulation
 

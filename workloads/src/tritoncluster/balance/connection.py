@@ -129,9 +129,11 @@ class Connection:
     def forget(self, piece: Piece) -> None:
         """Let go of a piece: a worker that has not begun with it never will."""
         # Who follows it is not cancelled, but ends when it has been released: the client brings answers that come at
-        # once in one go, and cancelling one who waits for them is an error for all.
-        if piece in self._tasks:
-            self._tasks.pop(piece).release()
+        # once in one go, and cancelling one who waits for them is an error for all. What is finished is on its way:
+        # without its data, the client would warn of it and have it computed again.
+        future = self._tasks.pop(piece, None)
+        if future and future.status != "finished":
+            future.release()
         for stop in self._stops.pop(piece, []):
             stop.release()
 
@@ -158,9 +160,11 @@ class Connection:
         else:
             # Nobody looks at what a piece that was forgotten gave.
             end = _unpickled(pickled) if pickled and piece in self._tasks else Withdrawn(lost=False)
-        if piece in self._tasks:
-            # Released here, not by the garbage collector: an error's traceback would keep it.
-            self.forget(piece)
+        wanted = piece in self._tasks
+        self.forget(piece)
+        # Here, not by the garbage collector: an error's traceback would keep it.
+        future.release()
+        if wanted:
             self._ended(piece, end)
 
     def _why(self, error: Exception, future: Future[Any]) -> End:

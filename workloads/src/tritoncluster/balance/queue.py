@@ -21,19 +21,9 @@ from dataclasses import dataclass
 
 from tritoncluster.balance.backup import not_begun, take_overs
 from tritoncluster.balance.crew import Crew, Piece, Worker
+from tritoncluster.balance.cut import SHORTEST, cut
 from tritoncluster.balance.items import Items
 
-#: A piece is this part of what a thread is expected still to do: "tens of pieces a worker" follows from it.
-SHARE = 1 / 8
-#: Seconds of work below which a piece is not cut but to end together, on the fastest worker: each costs it some
-#: milliseconds beside, and another one as many times more as it is slower, so its pieces are longer. And the seconds
-#: above which none is: results should come, and little be lost with a worker.
-SHORTEST, LONGEST = 0.2, 5.0
-#: A piece is at most so many times as long as all that its worker has done in this run: the first items of many tell
-#: little of the others, and the first moments little of a worker that is stopped and started.
-GROWTH = 2.0
-#: Items in a piece that were lost with a worker once; each time that they are, a quarter of it.
-SUSPECTS = 16
 #: Times as long as expected before a piece is overdue, and the seconds before which none is.
 OVERDUE, PATIENCE = 10.0, 30.0
 #: Seconds before a thread has nothing to do in which it gets another piece: later than it must, so that as much as
@@ -216,7 +206,7 @@ class Queue:
             for worker in sorted(able, key=lambda each: -(self._crew.speed(each) or 0)):
                 while self._items.first is not None and (worker.idle or (ahead and worker.room and worker.free < soon)):
                     room = end - (max(now, worker.ready) if ahead else now)
-                    items = self._cut(worker, self._items.first, power, room, ahead=ahead)
+                    items = cut(self._crew, self._items, self.losses, worker, power, room, ahead=ahead)
                     if not items:
                         break
                     sent.append(self._give(worker, items, now))
@@ -230,44 +220,6 @@ class Queue:
         first = now + SHORTEST / 2
         able = self._crew.open.values()
         return [worker for worker in able if worker.free < (soon if self.rates.measured(worker.name) else first)]
-
-    def _cut(self, worker: Worker, first: int, power: float, room: float, *, ahead: bool) -> list[int]:
-        """Take items off the queue for a worker; none when they would come too late as look-ahead.
-
-        Parameters
-        ----------
-        worker, first
-            For whom; the item that is next.
-        power
-            Cost a second of all workers.
-        room
-            Seconds from the start of this piece to when all could be done.
-        ahead
-            Whether the worker has enough to run.
-        """
-        items = self._items
-        speed = self._crew.speed(worker)
-        if speed is None:
-            return [items.take()]
-        if ahead and items.cost[first] / 2 / speed > room:
-            return []
-        share = SHORTEST
-        if not self.rates.uneven:
-            least = SHORTEST * (self._crew.fastest() or speed) / speed
-            known = max(SHORTEST, GROWTH * self.rates.measured(worker.name))
-            share = min(LONGEST, known, max(least, SHARE * items.waiting_cost / power))
-        cost = speed * min(share, room)
-        taken = [items.take()]
-        cost -= items.cost[first]
-        # It may be what takes workers down: then but few of the same suspicion go with it, and in the end none.
-        losses = self.losses.get(first, 0)
-        most = max(1, SUSPECTS >> 2 * (losses - 1)) if losses else math.inf
-        while (item := items.first) is not None and len(taken) < most and items.cost[item] / 2 <= cost:
-            if self.losses.get(item, 0) != losses:
-                break
-            cost -= items.cost[item]
-            taken.append(items.take())
-        return taken
 
     def _give_up(self, now: float) -> None:
         """Stop counting upon workers with an overdue piece."""
