@@ -116,14 +116,13 @@ class Room:
         return f"tcp://{self.name}-{self.entrance}:8786"
 
     def __enter__(self) -> Self:
-        if self.entrance:
-            docker("run", *self._options(f"{self.name}-{self.entrance}"), self.image, *self._scheduler())
+        docker("run", *self._options(f"{self.name}-{self.entrance}"), self.image, *self._scheduler())
         for worker, share in zip(self.workers, self.shares, strict=True):
             docker("run", *self._options(worker, own=share == 1.0), self.image, *self._worker(worker))
         return self
 
     def __exit__(self, *_error: object) -> None:
-        docker("rm", "--force", "--volumes", *self._all)
+        docker("rm", "--force", "--volumes", f"{self.name}-{self.entrance}", *self.workers)
 
     def limit(self) -> None:
         """Give each worker its share; before, they start and import with all that there is."""
@@ -133,7 +132,7 @@ class Room:
     @contextmanager
     def awake(self) -> Iterator[None]:
         """Let it go on for a while."""
-        docker("unpause", *self._all)
+        docker("unpause", f"{self.name}-{self.entrance}", *self.workers)
         try:
             yield
         finally:
@@ -149,10 +148,6 @@ class Room:
         """Start a worker that was killed, while the room is stopped in its tracks."""
         docker("start", worker)
         docker("pause", worker)
-
-    @property
-    def _all(self) -> list[str]:
-        return [*([f"{self.name}-{self.entrance}"] if self.entrance else []), *self.workers]
 
     def _scheduler(self) -> list[str]:
         return ["python3", "-m", "distributed.cli.dask_scheduler", "--no-dashboard"]
@@ -176,30 +171,6 @@ class Room:
         if len(set(self.shares)) > 1 or len(self.shares) == 1:
             options += ["--cpuset-cpus", FIRST_PROCESSOR if own else OTHER_PROCESSORS]
         return [*options, *words]
-
-
-class Neighbours(Room):
-    """What else a room's machines do: containers with the same shares, each of which grows trees for itself.
-
-    A worker alone has the caches and the memory of this machine for itself, which in a room of machines is so for each,
-    but not for containers beside each other.
-    """
-
-    entrance = ""
-
-    @contextmanager
-    def beside(self, share: float) -> Iterator[None]:
-        """Let all go on for a while, but one with this share: who is measured is in its place."""
-        own = self.workers[self.shares.index(share)]
-        others = [worker for worker in self.workers if worker != own]
-        docker("unpause", *others)
-        try:
-            yield
-        finally:
-            docker("pause", *others)
-
-    def _worker(self, name: str) -> list[str]:  # noqa: ARG002 - it has no need of a name
-        return ["python3", "/benchmarks/_work.py", "for itself"]
 
 
 class RayRoom(Room):

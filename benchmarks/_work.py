@@ -7,8 +7,6 @@ Reads orders, a JSON object a line, and answers each with a line:
 - forget: whether the cluster must not know speeds from before.
 - halt: say so when half is done, and note the state when a line has come in reply.
 
-With an argument, grows trees for ever instead.
-
 The clock starts when joblib is given the calls: what scikit-learn does before, as making 2,000 trees that are not grown
 yet, is the client's alone and the same in each way.
 """
@@ -143,7 +141,5 @@ def done(order: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    while len(sys.argv) > 1:
-        trees(8)()
     while line := sys.stdin.readline():
         print(json.dumps(done(json.loads(line))), flush=True)

@@ -8,13 +8,11 @@ imported scikit-learn before a clock runs; the client is a container too, becaus
 
 In each repetition, all ways are timed in turn, and each worker alone. The ideal is the sum of the rates of the workers
 alone: a slow one's is measured on a part of the work, scaled by what the fastest one needs for the part and the whole.
-Alone, a worker has all of this machine's caches and memory, as in a room of machines, but not in this one: so each is
-measured, too, while containers beside it have work of their own, which tells how much of what is lost is lost so.
 """
 
 import statistics
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 import _rooms
@@ -47,32 +45,21 @@ DROP = 0.1
 
 
 class Bench:
-    """Rooms that are there, and a client to ask them.
+    """Rooms that are there, and a client to ask them."""
 
-    Parameters
-    ----------
-    shares
-        Of a processor, for each worker.
-    compared
-        Whether there are a room with Dask's settings tuned, and neighbours.
-    ray
-        Whether there is a room of Ray.
-    """
-
-    def __init__(self, shares: list[float], *, compared: bool, ray: bool) -> None:
+    def __init__(self, shares: list[float], *, tuned: bool, ray: bool) -> None:
         self.shares = shares
         with ExitStack() as stack:
             self._stack = stack
-            self._start(compared=compared, ray=ray)
+            self._start(tuned=tuned, ray=ray)
             self._stack = stack.pop_all()
 
-    def _start(self, *, compared: bool, ray: bool) -> None:
+    def _start(self, *, tuned: bool, ray: bool) -> None:
         shares = self.shares
         self._stack.enter_context(_rooms.network())
         self.room = self._open(_rooms.Room("all", shares))
         self.alone = {share: self._open(_rooms.Room(f"alone-{share}", [share])) for share in sorted(set(shares))}
-        self.tuned = self._open(_rooms.Room("tuned", shares, TUNED)) if compared else None
-        self.neighbours = self._open(_rooms.Neighbours("beside", shares)) if compared else None
+        self.tuned = self._open(_rooms.Room("tuned", shares, TUNED)) if tuned else None
         self.client = _rooms.dask_client()
         self._stack.callback(self.client.close)
         self.ray: _rooms.RayRoom | None = None
@@ -109,27 +96,13 @@ class Bench:
                 answer = self.client.answer()
             return answer
 
-    def rates(self, work: str, part: int, *, beside: bool = False, whole: float = 0.0) -> list[float]:
-        """Measure each worker's rate alone: parts of the whole work that it does in a second.
+    def whole_alone(self, work: str) -> float:
+        """Time the whole work on the fastest worker."""
+        return self.seconds(self.alone[max(self.shares)], "balanced", work)
 
-        Parameters
-        ----------
-        work, part
-            What; one in how many of its calls tell a slow worker's rate.
-        beside
-            Whether the machines of the others are busy meanwhile, each with something of its own.
-        whole
-            Seconds that the fastest worker needs for the whole, if that is known already.
-        """
-
-        def alone(share: float, part: int) -> float:
-            with self.neighbours.beside(share) if beside and self.neighbours else nullcontext():
-                return self.seconds(self.alone[share], "balanced", work, part)
-
-        fastest = max(self.shares)
-        whole = whole or alone(fastest, 1)
-        parts = {share: alone(share, part) for share in self.alone}
-        return [parts[fastest] / parts[share] / whole for share in self.shares]
+    def parts_alone(self, work: str, part: int) -> dict[float, float]:
+        """Time a part of the work on each kind of worker."""
+        return {share: self.seconds(room, "balanced", work, part) for share, room in self.alone.items()}
 
     def _order(self, room: _rooms.Room, way: str, work: str, part: int, **how: bool) -> dict[str, Any]:
         client = self.ray_client if way == "ray" else self.client
@@ -146,13 +119,20 @@ class Bench:
         rooms = [room for room in (self.room, *self.alone.values(), self.tuned, self.ray) if room]
         for room in rooms:
             self._order(room, "ray" if room is self.ray else "balanced", "2,000 trees", 8)
-        for room in [*rooms, self.neighbours] if self.neighbours else rooms:
+        for room in rooms:
             room.limit()
             room.pause()
 
 
-def ways_to_compare(bench: Bench, work: str) -> list[tuple[str, Callable[[], float]]]:
-    """Give what to time on a room, by name."""
+def rates(bench: Bench, whole: float, parts: dict[float, float]) -> list[float]:
+    """Give each worker's rate alone: parts of the whole work that it does in a second."""
+    return [parts[max(parts)] / parts[share] / whole for share in bench.shares]
+
+
+def measure(bench: Bench, title: str, work: str, repetitions: int) -> None:
+    """Time all ways on a room, in turn."""
+    part, aim = WORKS[work]
+    even = len(set(bench.shares)) == 1
     ways: list[tuple[str, Callable[[], float]]] = [
         ("ours, first job", lambda: bench.seconds(bench.room, "balanced", work, forget=True)),
         ("ours", lambda: bench.seconds(bench.room, "balanced", work)),
@@ -163,38 +143,28 @@ def ways_to_compare(bench: Bench, work: str) -> list[tuple[str, Callable[[], flo
     if bench.ray and work in RAY_WORKS:
         bench.seconds(bench.ray, "ray", work)
         ways.append(("Ray", lambda: bench.seconds(bench.ray, "ray", work)))
-    return ways
-
-
-def measure(bench: Bench, title: str, work: str, repetitions: int) -> None:
-    """Time all ways on a room, in turn."""
-    part, aim = WORKS[work]
-    even = len(set(bench.shares)) == 1
-    ways = ways_to_compare(bench, work)
     times: dict[str, list[float]] = {name: [] for name, _ in ways}
     ideals: list[float] = []
-    beside: list[float] = []
-    whole = bench.seconds(bench.alone[max(bench.shares)], "balanced", work) if work == LONG and not even else 0.0
+    whole = bench.whole_alone(work) if work == LONG and not even else 0.0
     for _ in range(repetitions):
         for name, way in ways:
             times[name].append(way())
-        if not even:
-            ideals.append(1 / sum(bench.rates(work, part, whole=whole)))
-            if work != LONG:
-                beside.append(1 / sum(bench.rates(work, part, beside=True)))
+            # Close to ours: what else this machine does changes from minute to minute.
+            if name == "ours" and not even:
+                fastest = whole or bench.whole_alone(work)
+                ideals.append(1 / sum(rates(bench, fastest, bench.parts_alone(work, part))))
+    aimed = "at most 1.05" if even else "none"
     for name in [name for name in times if not name.startswith("ours")]:
-        pairs = list(zip(times["ours"], times[name], strict=True))
-        show_ratio(f"{title}, {work}: ours against {name}", pairs, "at most 1.05" if even else "none")
-    for name in times if ideals else ():
-        aimed = {"ours": aim, "ours, first job": FIRST_JOB_AIM}.get(name)
-        show_efficiency(f"{title}, {work}, {name}", ideals, times[name], aimed)
-    if beside:
-        show_efficiency(f"{title}, {work}, ours, where each is measured with all machines busy", beside, times["ours"])
+        show_ratio(f"{title}, {work}: ours against {name}", list(zip(times["ours"], times[name], strict=True)), aimed)
+    for name, found in times.items():
+        if ideals:
+            aimed = {"ours": aim, "ours, first job": FIRST_JOB_AIM}.get(name)
+            show_efficiency(f"{title}, {work}, {name}", list(zip(ideals, found, strict=True)), aimed)
 
 
-def show_efficiency(title: str, ideals: list[float], times: list[float], aim: float | None = None) -> None:
+def show_efficiency(title: str, times: list[tuple[float, float]], aim: float | None) -> None:
     """Print the ideal time as a part of the one that was taken."""
-    found = sorted(best / taken for best, taken in zip(ideals, times, strict=True))
+    found = sorted(best / taken for best, taken in times)
     print(
         f"{title}: efficiency {statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f}); aim {aim or 'none'}",
         flush=True,
@@ -218,7 +188,8 @@ def disturbances(bench: Bench, repetitions: int) -> None:
     """Slow the fastest worker down in the middle of a job, and kill it."""
     fast = bench.room.workers[0]
     for _ in range(repetitions):
-        first, *others = (DISTURBED_TREES * rate for rate in bench.rates(DISTURBED_WORK, 24))
+        alone = rates(bench, bench.whole_alone(DISTURBED_WORK), bench.parts_alone(DISTURBED_WORK, 24))
+        first, *others = (DISTURBED_TREES * rate for rate in alone)
         bench.ask(bench.room, "balanced", DISTURBED_WORK)
         disturb(
             bench,
@@ -239,7 +210,7 @@ def disturbances(bench: Bench, repetitions: int) -> None:
 @click.command()
 @click.argument("measurements", nargs=-1, type=click.Choice([*ROOMS, "disturbed"]))
 @click.option("--work", multiple=True, help="Only works with this text in their names; may be given more than once.")
-@click.option("--repetitions", default=3, show_default=True, type=click.IntRange(min=1))
+@click.option("--repetitions", default=5, show_default=True, type=click.IntRange(min=1))
 @click.option("--ray/--no-ray", default=True, help="Whether to take Ray in, in the first room.")
 def main(measurements: tuple[str, ...], work: tuple[str, ...], repetitions: int, *, ray: bool) -> None:
     """Measure uneven workers."""
@@ -258,7 +229,7 @@ def main(measurements: tuple[str, ...], work: tuple[str, ...], repetitions: int,
     for title in chosen:
         even = title == "two equal"
         shares = ROOMS.get(title, ROOMS["two slow"])
-        bench = Bench(shares, compared=title in ROOMS and not even, ray=ray and title == "two slow")
+        bench = Bench(shares, tuned=title in ROOMS and not even, ray=ray and title == "two slow")
         try:
             if title == "disturbed":
                 disturbances(bench, repetitions)
