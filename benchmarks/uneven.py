@@ -7,7 +7,7 @@ Measurements: "two slow", "four very slow", "two equal", "disturbed"; all if non
 imported scikit-learn before a clock runs; the client is a container too, because Python there is another than here.
 
 In each repetition, all ways are timed in turn, and each worker alone. The ideal is the sum of the rates of the workers
-alone: a slow one's is measured on a part of the work, scaled by what the fastest one needs for the part and the whole.
+alone: each is measured on a part of the work, scaled by what the fastest one needs for the part and the whole.
 """
 
 import statistics
@@ -31,7 +31,7 @@ WORKS = {
     "grid, 2,000 samples": (8, 0.92),
     "grid, 8,000 samples": (24, 0.92),
 }
-#: A worker alone takes minutes for it: once a room will do.
+#: A worker alone takes minutes for the whole: once a room will do.
 LONG = "grid, 8,000 samples"
 RAY_WORKS = ("2,000 trees", "grid, 2,000 samples")
 FIRST_JOB_AIM = 0.85
@@ -96,13 +96,15 @@ class Bench:
                 answer = self.client.answer()
             return answer
 
-    def whole_alone(self, work: str) -> float:
-        """Time the whole work on the fastest worker."""
-        return self.seconds(self.alone[max(self.shares)], "balanced", work)
+    def parts_in_whole(self, work: str, part: int) -> float:
+        """Measure how many times as long as a part the whole work takes, on the fastest worker alone."""
+        fastest = self.alone[max(self.shares)]
+        return self.seconds(fastest, "balanced", work) / self.seconds(fastest, "balanced", work, part)
 
-    def parts_alone(self, work: str, part: int) -> dict[float, float]:
-        """Time a part of the work on each kind of worker."""
-        return {share: self.seconds(room, "balanced", work, part) for share, room in self.alone.items()}
+    def rates(self, work: str, part: int, parts_in_whole: float) -> list[float]:
+        """Measure each worker's rate alone: parts of the whole work that it does in a second."""
+        parts = {share: self.seconds(room, "balanced", work, part) for share, room in self.alone.items()}
+        return [1 / parts[share] / parts_in_whole for share in self.shares]
 
     def _order(self, room: _rooms.Room, way: str, work: str, part: int, **how: bool) -> dict[str, Any]:
         client = self.ray_client if way == "ray" else self.client
@@ -124,11 +126,6 @@ class Bench:
             room.pause()
 
 
-def rates(bench: Bench, whole: float, parts: dict[float, float]) -> list[float]:
-    """Give each worker's rate alone: parts of the whole work that it does in a second."""
-    return [parts[max(parts)] / parts[share] / whole for share in bench.shares]
-
-
 def measure(bench: Bench, title: str, work: str, repetitions: int) -> None:
     """Time all ways on a room, in turn."""
     part, aim = WORKS[work]
@@ -145,14 +142,13 @@ def measure(bench: Bench, title: str, work: str, repetitions: int) -> None:
         ways.append(("Ray", lambda: bench.seconds(bench.ray, "ray", work)))
     times: dict[str, list[float]] = {name: [] for name, _ in ways}
     ideals: list[float] = []
-    whole = bench.whole_alone(work) if work == LONG and not even else 0.0
+    known = bench.parts_in_whole(work, part) if work == LONG and not even else 0.0
     for _ in range(repetitions):
         for name, way in ways:
             times[name].append(way())
             # Close to ours: what else this machine does changes from minute to minute.
             if name == "ours" and not even:
-                fastest = whole or bench.whole_alone(work)
-                ideals.append(1 / sum(rates(bench, fastest, bench.parts_alone(work, part))))
+                ideals.append(1 / sum(bench.rates(work, part, known or bench.parts_in_whole(work, part))))
     aimed = "at most 1.05" if even else "none"
     for name in [name for name in times if not name.startswith("ours")]:
         show_ratio(f"{title}, {work}: ours against {name}", list(zip(times["ours"], times[name], strict=True)), aimed)
@@ -188,7 +184,7 @@ def disturbances(bench: Bench, repetitions: int) -> None:
     """Slow the fastest worker down in the middle of a job, and kill it."""
     fast = bench.room.workers[0]
     for _ in range(repetitions):
-        alone = rates(bench, bench.whole_alone(DISTURBED_WORK), bench.parts_alone(DISTURBED_WORK, 24))
+        alone = bench.rates(DISTURBED_WORK, 24, bench.parts_in_whole(DISTURBED_WORK, 24))
         first, *others = (DISTURBED_TREES * rate for rate in alone)
         bench.ask(bench.room, "balanced", DISTURBED_WORK)
         disturb(
