@@ -35,6 +35,8 @@ target "_common" {
   secret  = SSL_CERT_FILE == "" ? [] : ["id=ca,src=${SSL_CERT_FILE}"]
   # A provenance attestation gives every build another digest.
   attest = ["type=provenance,disabled=true"]
+  # The engine runs no image with layers of zstd, and the builder would take those that a deployment has made.
+  output = ["type=image,compression=gzip,force-compression=true"]
 }
 
 target "_metadata" {

@@ -81,7 +81,7 @@ def images(engine: None) -> dict[str, str]:
 
 def export(image: str, folder: pathlib.Path, *options: str, project: pathlib.Path = PROJECT) -> Layout:
     """Build an image for both platforms into an OCI layout."""
-    output = f"*.output=type=oci,tar=false,dest={folder}"
+    output = f"*.output=type=oci,tar=false,compression=gzip,force-compression=true,dest={folder}"
     run(project / "docker/bake", f"{image}-cross", "--set", "*.tags=", "--set", output, *options)
     return Layout(folder)
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 import tomllib
+import uuid
 
 import pytest
 from containers import ARCHITECTURES, PROJECT, Layout, export, run
@@ -223,3 +224,20 @@ def test_the_bill_of_materials_lists_what_is_inside(
         assert [c["name"] for c in python if "hashes" not in c] == ["tritoncluster"]
         assert len(python) > 30
     assert text == run("docker/sbom.py", images[image], f"linux/{architecture}").stdout
+
+
+@pytest.mark.usefixtures("images")
+def test_an_image_runs_here_that_was_packed_for_hosts_before(
+    project_copy: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    # Layers for hosts are compressed in a way of their own, which the engine does not run, and the builder keeps them.
+    with (project_copy / "workloads/src/tritoncluster/__init__.py").open("a") as module:
+        module.write(f"\nCHANGED = {uuid.uuid4().hex!r}\n")
+    run(project_copy / "docker/layouts", tmp_path)
+    image = "tritoncluster/node:packed-before"
+    run(project_copy / "docker/bake", "node-cross", "--set", f"*.tags={image}")
+    try:
+        for architecture in ARCHITECTURES:
+            start(architecture, "true", image=image)
+    finally:
+        run("docker", "rmi", image)
