@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +23,6 @@ from sklearn.svm import SVC
 from tritoncluster.balance import BalancedBackend, Sharing, balanced_map, observed
 
 X, y = make_classification(n_samples=200, random_state=0)
-#: For workers to find the functions of this module.
-IMPORTS = {"PYTHONPATH": str(Path(__file__).parent)}
 GRID = {"C": [0.1, 1.0, 10.0], "kernel": ["rbf", "poly"]}
 
 

@@ -43,6 +43,8 @@ def take_overs(crew: Crew, items: Items, now: float) -> Iterator[TakeOver]:
     running = [piece for worker in crew.workers.values() for piece in worker.running] if idle and items.left else []
     ends = {piece: crew.expected(piece, now) for piece in running}
     for piece, end in sorted(ends.items(), key=lambda each: -each[1]):
+        if not idle:
+            break
         left = [item for item in piece.items if not items.done[item] and _is_soonest(end, items.copies[item], ends)]
         holders = {copy.worker for item in left for copy in items.copies[item]}
         able = [worker for worker in idle if worker not in holders]

@@ -150,11 +150,11 @@ def run_piece(pickled: bytes, key: str, *shared: Any) -> bytes | None:
 
     items, afterwards = pickle.loads(pickled)  # noqa: S301 - from our own client, as the task itself
     answer = Answer([], [], [])
+    tasks = get_worker().state.tasks
     stops: list[str] = []
     # A task has one thread of its worker, and nested parallel calls stay in it.
     with parallel_config(backend="sequential"):
         for place, calls in enumerate(items):
-            tasks = _tasks_here()
             if _cancelled(key, tasks):
                 return None
             stops.append(stop_key(key, place))
@@ -172,17 +172,10 @@ def stop_key(key: str, place: int) -> str:
     return f"stop-{key}-{place}"
 
 
-def _tasks_here() -> Mapping[Any, TaskState]:
-    """Give the tasks that this worker knows."""
-    try:
-        return get_worker().state.tasks
-    except ValueError:  # no worker: called in a test
-        return {}
-
-
 def _cancelled(key: str, tasks: Mapping[Any, TaskState]) -> bool:
     """Tell whether this task has been released while it runs, which Dask can't stop: a worker then looks after it."""
-    return bool(tasks) and (key not in tasks or tasks[key].state == "cancelled")
+    task = tasks.get(key)
+    return task is None or task.state == "cancelled"
 
 
 def _value(argument: Any) -> Any:

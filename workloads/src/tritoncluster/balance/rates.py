@@ -79,11 +79,6 @@ class Rates:
         return math.fsum(each.work for each in self._measured.values()) / seconds if seconds else None
 
     @property
-    def scaled(self) -> bool:
-        """Whether anything was measured in this run, so that speeds mean seconds."""
-        return bool(self._measured)
-
-    @property
     def uneven(self) -> bool:
         """Whether items of the same cost differ a lot in length: by half of their mean, as a standard deviation."""
         number, total, squares = self._lengths
