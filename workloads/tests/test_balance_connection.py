@@ -10,7 +10,7 @@ from distributed import Client
 from tritoncluster.balance import Sharing
 from tritoncluster.balance.connection import Connection, End
 from tritoncluster.balance.crew import Piece, Worker
-from tritoncluster.balance.pieces import Answer
+from tritoncluster.balance.pieces import Answer, stop_key
 
 
 def large_at(when: float) -> np.ndarray:
@@ -70,6 +70,7 @@ def test_shortened_piece_ends_before_what_is_no_longer_in_it(client: Client):
         answer = client.sync(answered)
     assert isinstance(answer, Answer)
     assert 5 <= len(answer.seconds) < 60
+    assert stop_key("slow_square-1-2", 80).rsplit("-", 2)[0] == "stop"  # as reports name it
     assert answer.results == [[item**2] for item in range(len(answer.seconds))]
     assert nothing_left(client)
 

@@ -169,7 +169,8 @@ def run_piece(pickled: bytes, key: str, *shared: Any) -> bytes | None:
 
 def stop_key(key: str, place: int) -> str:
     """Name the task whose presence on a worker tells the piece `key` there to stop before its item at `place`."""
-    return f"stop-{key}-{place}"
+    # Reports call a task what is before the last two hyphens of its key.
+    return f"stop-{key.replace('-', '.')}-{place}"
 
 
 def _cancelled(key: str, tasks: Mapping[Any, TaskState]) -> bool:

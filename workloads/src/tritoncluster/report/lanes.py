@@ -17,6 +17,7 @@ COMPUTE = "compute"
 TASKS = {
     "parallel_build_trees": "grow trees",
     "argument": "take in shared data",
+    "stop": "end a piece early",
     "fit_and_score": "fit and score a fold",
     "fit": "final fit",
     "predict_rows": "predict",
