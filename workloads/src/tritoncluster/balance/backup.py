@@ -5,11 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from tritoncluster.balance.crew import Crew, Piece, Worker
+from tritoncluster.balance.crew import ROUND_TRIP, Crew, Piece, Worker
 from tritoncluster.balance.items import Items
-
-#: Seconds in which a piece reaches a worker and its answer comes back.
-ROUND_TRIP = 0.02
 
 
 def not_begun(crew: Crew, items: Items, sent: list[Piece], now: float) -> Piece | None:
@@ -23,8 +20,9 @@ def not_begun(crew: Crew, items: Items, sent: list[Piece], now: float) -> Piece 
         # What is late since, is later the longer nothing is heard.
         crew.look_at(worker, now)
     last = max(behind, key=lambda piece: piece.worker.ready)
-    speed = max(crew.speed(worker) or 0.0 for worker in idle)
-    soon = not speed or now + ROUND_TRIP + items.cost[last.items[0]] / speed < last.worker.ready
+    fastest = max(idle, key=lambda worker: crew.speed(worker) or 0.0)
+    speed = crew.speed(fastest)
+    soon = not speed or now + crew.trip(fastest) + items.cost[last.items[0]] / speed < last.worker.ready
     return last if soon else None
 
 
@@ -82,8 +80,8 @@ def _place_to_cut(
         # What is probably begun, or elsewhere already, stays.
         if begin <= now or items.done[item] or len(items.copies[item]) > 1:
             break
-        speed = together[min(len(together), len(piece.items) - place + 1) - 1]
-        if now + ROUND_TRIP + behind / speed > begin:
+        last = min(len(able), len(piece.items) - place + 1) - 1
+        if now + crew.trip(able[last]) + behind / together[last] > begin:
             break
         place, done = place - 1, begin
     return (place, done) if place < len(piece.items) else (0, math.inf)
@@ -98,7 +96,7 @@ def _spread(
     """
     able = able[: len(part)]
     parts: list[list[int]] = [[] for _ in able]
-    ready = [now + ROUND_TRIP] * len(able)
+    ready = [now + crew.trip(worker) for worker in able]
     for item in part:
         after = [
             when + _seconds_elsewhere(crew, piece, items.cost[item], worker, end)

@@ -5,6 +5,16 @@ from dataclasses import dataclass, field
 
 from tritoncluster.balance.rates import Rates
 
+#: Seconds in which a piece reaches the fastest worker and its answer comes back. A slower one takes as many times
+#: more, but never more than the longest: its speed may have been misjudged.
+ROUND_TRIP, LONGEST_TRIP = 0.02, 0.25
+#: Seconds before the end of all from which on it matters how long a round trip takes: the longest, and as much work.
+NEAR = 2 * LONGEST_TRIP
+
+#: Seconds for each worker between two looks at all of them, for what to repeat, for who is free soon, and for when all
+#: will be done: with a thousand it takes a millisecond and more.
+LOOK_INTERVAL = 1e-4
+
 
 @dataclass(eq=False)
 class Worker:
@@ -99,6 +109,9 @@ class Crew:
         self.open: dict[str, Worker] = {}
         self.stale = False
         self._mean_speed: float | None = None
+        self._fastest: float | None = None
+        # When all workers were looked at for the end of all, and what it was.
+        self._looked = self._near_end = -math.inf
         # Of each worker, cost a second, of one thread and of all; of busy ones, also that times when it will be ready.
         # Sums of them say when all will be done, without a look at each.
         self._speeds: dict[str, float] = {}
@@ -140,7 +153,48 @@ class Crew:
 
     def fastest(self) -> float | None:
         """Give the speed of the fastest worker's thread; None when no speed is known."""
-        return max(self._speeds.values(), default=None)
+        if self._fastest is None:
+            self._fastest = max(self._speeds.values(), default=None)
+        return self._fastest
+
+    def trip(self, worker: Worker) -> float:
+        """Give the seconds in which a piece reaches a worker and its answer comes back."""
+        speed, fastest = self.speed(worker), self.fastest()
+        return min(LONGEST_TRIP, ROUND_TRIP * max(1.0, fastest / speed)) if speed and fastest else ROUND_TRIP
+
+    def delay(self, worker: Worker) -> float:
+        """Give the seconds that a round trip to a worker takes longer than one to the fastest."""
+        return self.trip(worker) - ROUND_TRIP
+
+    def end(self, cost: float, now: float) -> float:
+        """Give when all could be done: what workers have, and more of this cost."""
+        power = self.power()
+        if not power:
+            return math.inf
+        end = now + (cost + self.backlog(now)) / power
+        if end > now + NEAR:
+            return end
+        if now >= min(self._near_end, self._looked + LOOK_INTERVAL * len(self.workers)):
+            self._looked, self._near_end = now, self._end_without_late_answers(cost, now)
+        return self._near_end
+
+    def _end_without_late_answers(self, cost: float, now: float) -> float:
+        """Give when all could be done if only those get more whom it would keep busy for longer than their delay."""
+        for worker in list(self.workers.values()):
+            # What is late is later the longer nothing is heard.
+            if worker.pieces and worker.ready <= now:
+                self.look_at(worker, now)
+        helpers = []
+        for address, power in self._power.items():
+            delay = self.delay(self.workers[address])
+            helpers.append((max(0.0, self.workers[address].ready - now) + delay, delay, power))
+        together, seconds = 0.0, math.inf
+        for begin, least, power in sorted(helpers):
+            if begin + least < seconds:
+                cost += begin * power
+                together += power
+                seconds = cost / together
+        return now + seconds
 
     def backlog(self, now: float) -> float:
         """Give the cost that workers have still to do of what they have."""
@@ -175,6 +229,8 @@ class Crew:
         if speed is None:
             return
         self._speeds[worker.address] = speed
+        if self._fastest is not None:
+            self._fastest = max(self._fastest, speed)
         power = self._power[worker.address] = worker.threads * speed
         if worker.pieces:
             ends = sorted(self.expected(piece, now) for piece in worker.running)
@@ -186,5 +242,7 @@ class Crew:
             self._busy_power[worker.address], self._busy_until[worker.address] = power, worker.ready * power
 
     def _strike_out(self, address: str) -> None:
+        if self._speeds.get(address) == self._fastest:
+            self._fastest = None
         for table in (self.idle, self.open, self._speeds, self._power, self._busy_power, self._busy_until):
             table.pop(address, None)

@@ -45,9 +45,12 @@ def cut(
         return []
     if speed is None:
         return [items.take()]
-    # An item that ends late here is worth it as far as it would take all others as long.
+    # Nobody else should wait for this one's answer.
+    room -= crew.delay(worker)
+    # An item that ends late here is worth it as far as it would take all others as long; and a piece, if it keeps the
+    # worker busy for longer than its answer is late.
     fits = 1 - speed / power
-    if ahead and items.cost[first] * fits / speed > room:
+    if room < (items.cost[first] * fits / speed if ahead else crew.delay(worker)):
         return []
     cost = speed * min(_seconds(crew, worker, speed, items.waiting_cost / power), room)
     taken = [items.take()]

@@ -7,7 +7,7 @@ in tests and in simulations.
 - A piece is a share of what is left, in time, and shrinks towards the end: guided self-scheduling (C. Polychronopoulos
   and D. Kuck, IEEE Trans. Computers C-36, 1987), with a share well below an equal one, against unknown lengths
   (factoring: S. Hummel, E. Schonberg, L. Flynn, CACM 35(8), 1992), for workers of different speed (weighted factoring:
-  S. Hummel, J. Schmidt, R. Uma, J. Wein, SPAA 1996). The last pieces are cut so that all workers end together.
+  S. Hummel, J. Schmidt, R. Uma, J. Wein, SPAA 1996). The last pieces are cut so that all answers come together.
 - When nothing waits, an idle worker takes over what another one has not begun, be it a part of a piece, or repeats what
   is expected to come last; the first answer counts (backup tasks: J. Dean and S. Ghemawat, OSDI 2004).
 - A lost worker's items wait again. A piece is overdue when it takes longer than `patience` seconds, and ten times as
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tritoncluster.balance.backup import not_begun, take_overs
-from tritoncluster.balance.crew import Crew, Piece, Worker
+from tritoncluster.balance.crew import LOOK_INTERVAL, Crew, Piece, Worker
 from tritoncluster.balance.cut import SHORTEST, cut
 from tritoncluster.balance.items import Items
 
@@ -29,9 +29,6 @@ OVERDUE, PATIENCE = 10.0, 30.0
 #: Seconds before a thread has nothing to do in which it gets another piece: later than it must, so that as much as
 #: possible is known by then; sooner than a piece needs to reach it, also when it runs faster than expected.
 AHEAD = 0.25
-#: Seconds for each worker between two looks at all of them, for what to repeat and for who is free soon: with a
-#: thousand it takes a millisecond and more.
-LOOK_INTERVAL = 1e-4
 
 
 @dataclass(frozen=True)
@@ -168,7 +165,8 @@ class Queue:
     def decide(self, now: float) -> Decision:
         """Say what to do next.
 
-        While an item waits, no thread of a worker that is counted upon is idle.
+        While an item waits, no thread of a worker that is counted upon is idle, but for those whose answers would come
+        when others could have done all.
         """
         if self._crew.stale:
             self._crew.look_at_all(now)
@@ -197,9 +195,11 @@ class Queue:
 
     def _hand_out(self, now: float, sent: list[Piece]) -> None:
         """Cut pieces for idle threads, the fastest first, and then to have beyond what runs."""
+        if self._items.first is None:
+            return
         power = self._crew.power()
-        # When all could be done; handing out does not change it.
-        end = now + (self._items.waiting_cost + self._crew.backlog(now)) / power if power else math.inf
+        # Handing out does not change it.
+        end = self._crew.end(self._items.waiting_cost, now)
         soon = now + AHEAD
         for ahead in (False, True):
             able = self._free_before(soon, now) if ahead else list(self._crew.idle.values())

@@ -113,7 +113,7 @@ class Simulation:
         earlier: bool = False,
         noise: float = 0.0,
         patience: float = PATIENCE,
-        watch: Callable[[Queue], None] = lambda _queue: None,
+        watch: Callable[[Queue, float], None] = lambda _queue, _now: None,
     ) -> None:
         self.workers = {str(place): worker for place, worker in enumerate(workers)}
         speeds = {name: worker.speed for name, worker in self.workers.items()} if earlier else {}
@@ -192,7 +192,7 @@ class Simulation:
             self._at(now + DELAY, partial(self._shorten, piece, len(piece.items)))
         for piece in decision.sent:
             self._at(now + DELAY, partial(self._arrive, piece))
-        self.watch(self.queue)
+        self.watch(self.queue, now)
 
     def _arrive(self, piece: Piece, now: float) -> None:
         self._queued[piece.worker.name].append(piece)
