@@ -8,11 +8,16 @@ imported scikit-learn before a clock runs; the client is a container too, becaus
 
 In each repetition, all ways are timed in turn, and each worker alone. The ideal is the sum of the rates of the workers
 alone: each is measured on a part of the work, scaled by what the fastest one needs for the part and the whole.
+
+Where other machines' work on the same processors makes these times differ from one minute to the next, a second figure
+tells more, for works of equal calls: rates while computing are taken from the very run that is judged, and from the
+workers alone only the part of their time that they compute. It leaves out what a worker computes slower among others.
 """
 
 import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import _rooms
@@ -33,6 +38,8 @@ WORKS = {
 }
 #: A worker alone takes minutes for the whole: once a room will do.
 LONG = "grid, 8,000 samples"
+#: Those whose calls take equally long.
+EQUAL_CALLS = ("2,000 trees", "200,000 paths")
 RAY_WORKS = ("2,000 trees", "grid, 2,000 samples")
 FIRST_JOB_AIM = 0.85
 #: Dask's settings that suit it best here: nothing queued on the workers that another one could take, quick stealing.
@@ -73,10 +80,6 @@ class Bench:
         """Remove all."""
         self._stack.close()
 
-    def seconds(self, room: _rooms.Room, way: str, work: str, part: int = 1, *, forget: bool = False) -> float:
-        """Time a piece of work."""
-        return float(self.ask(room, way, work, part, forget=forget)["seconds"])
-
     def ask(
         self,
         room: _rooms.Room,
@@ -96,15 +99,33 @@ class Bench:
                 answer = self.client.answer()
             return answer
 
-    def parts_in_whole(self, work: str, part: int) -> float:
-        """Measure how many times as long as a part the whole work takes, on the fastest worker alone."""
-        fastest = self.alone[max(self.shares)]
-        return self.seconds(fastest, "balanced", work) / self.seconds(fastest, "balanced", work, part)
+    def whole_alone(self, work: str) -> dict[str, Any]:
+        """Let the fastest worker do all of the work alone."""
+        return self.ask(self.alone[max(self.shares)], "balanced", work)
 
-    def rates(self, work: str, part: int, parts_in_whole: float) -> list[float]:
-        """Measure each worker's rate alone: parts of the whole work that it does in a second."""
-        parts = {share: self.seconds(room, "balanced", work, part) for share, room in self.alone.items()}
-        return [1 / parts[share] / parts_in_whole for share in self.shares]
+    def parts_alone(self, work: str, part: int) -> dict[float, dict[str, Any]]:
+        """Let a worker of each share do a part of the work alone."""
+        return {share: self.ask(room, "balanced", work, part) for share, room in self.alone.items()}
+
+    def rates(self, parts: dict[float, dict[str, Any]], parts_in_whole: float) -> list[float]:
+        """Give each worker's rate alone: parts of the whole work that it does in a second."""
+        return [1 / parts[share]["seconds"] / parts_in_whole for share in self.shares]
+
+    def parts_in_whole(self, whole: dict[str, Any], parts: dict[float, dict[str, Any]]) -> float:
+        """Give how many times as long as a part the whole work takes the fastest worker alone."""
+        return float(whole["seconds"] / parts[max(self.shares)]["seconds"])
+
+    def by_own_rates(
+        self, ours: dict[str, Any], whole: dict[str, Any], parts: dict[float, dict[str, Any]]
+    ) -> tuple[float, float]:
+        """Give the ideal time by the workers' rates while they computed in our run, and our time."""
+        (run,) = ours["runs"]
+        computing = {share: _computing(answer) for share, answer in parts.items()}
+        scale = _computing(whole) / computing[max(self.shares)]
+        possible = sum(
+            worker["rate"] * computing[share] * scale for worker, share in zip(run["workers"], self.shares, strict=True)
+        )
+        return run["calls"] / possible, ours["seconds"]
 
     def _order(self, room: _rooms.Room, way: str, work: str, part: int, **how: bool) -> dict[str, Any]:
         client = self.ray_client if way == "ray" else self.client
@@ -126,36 +147,64 @@ class Bench:
             room.pause()
 
 
+def _computing(alone: dict[str, Any]) -> float:
+    """Give the part of a lone worker's time that it computes."""
+    (run,) = alone["runs"]
+    (worker,) = run["workers"]
+    return float(worker["busy_seconds"] / alone["seconds"])
+
+
+def ways(bench: Bench, work: str) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Give all ways to do a work."""
+    found: dict[str, Callable[[], dict[str, Any]]] = {
+        "ours, first job": partial(bench.ask, bench.room, "balanced", work, forget=True),
+        "ours": partial(bench.ask, bench.room, "balanced", work),
+        "joblib's dask": partial(bench.ask, bench.room, "dask", work),
+    }
+    if bench.tuned:
+        found["dask, tuned"] = partial(bench.ask, bench.tuned, "dask", work)
+    if bench.ray and work in RAY_WORKS:
+        bench.ask(bench.ray, "ray", work)
+        found["Ray"] = partial(bench.ask, bench.ray, "ray", work)
+    return found
+
+
 def measure(bench: Bench, title: str, work: str, repetitions: int) -> None:
     """Time all ways on a room, in turn."""
     part, aim = WORKS[work]
     even = len(set(bench.shares)) == 1
-    ways: list[tuple[str, Callable[[], float]]] = [
-        ("ours, first job", lambda: bench.seconds(bench.room, "balanced", work, forget=True)),
-        ("ours", lambda: bench.seconds(bench.room, "balanced", work)),
-        ("joblib's dask", lambda: bench.seconds(bench.room, "dask", work)),
-    ]
-    if bench.tuned:
-        ways.append(("dask, tuned", lambda: bench.seconds(bench.tuned, "dask", work)))
-    if bench.ray and work in RAY_WORKS:
-        bench.seconds(bench.ray, "ray", work)
-        ways.append(("Ray", lambda: bench.seconds(bench.ray, "ray", work)))
-    times: dict[str, list[float]] = {name: [] for name, _ in ways}
+    known = 0.0
+    if work == LONG and not even:
+        known = bench.parts_in_whole(bench.whole_alone(work), bench.parts_alone(work, part))
+    times: dict[str, list[float]] = {}
     ideals: list[float] = []
-    known = bench.parts_in_whole(work, part) if work == LONG and not even else 0.0
+    by_own_rates: list[tuple[float, float]] = []
+    to_try = ways(bench, work)
     for _ in range(repetitions):
-        for name, way in ways:
-            times[name].append(way())
+        for name, way in to_try.items():
+            answer = way()
+            times.setdefault(name, []).append(answer["seconds"])
             # Close to ours: what else this machine does changes from minute to minute.
             if name == "ours" and not even:
-                ideals.append(1 / sum(bench.rates(work, part, known or bench.parts_in_whole(work, part))))
-    aimed = "at most 1.05" if even else "none"
+                parts = bench.parts_alone(work, part)
+                whole = None if known else bench.whole_alone(work)
+                ideals.append(1 / sum(bench.rates(parts, bench.parts_in_whole(whole, parts) if whole else known)))
+                if work in EQUAL_CALLS and whole:
+                    by_own_rates.append(bench.by_own_rates(answer, whole, parts))
+    show(f"{title}, {work}", times, ideals, aim)
+    if by_own_rates:
+        show_efficiency(f"{title}, {work}, ours, by the rates of the run itself", by_own_rates, aim)
+
+
+def show(title: str, times: dict[str, list[float]], ideals: list[float], aim: float) -> None:
+    """Print ours against all other ways, and, where workers are uneven, each against the ideal."""
     for name in [name for name in times if not name.startswith("ours")]:
-        show_ratio(f"{title}, {work}: ours against {name}", list(zip(times["ours"], times[name], strict=True)), aimed)
+        pairs = list(zip(times["ours"], times[name], strict=True))
+        show_ratio(f"{title}: ours against {name}", pairs, "none" if ideals else "at most 1.05")
+    aims = {"ours": aim, "ours, first job": FIRST_JOB_AIM}
     for name, found in times.items():
         if ideals:
-            aimed = {"ours": aim, "ours, first job": FIRST_JOB_AIM}.get(name)
-            show_efficiency(f"{title}, {work}, {name}", list(zip(ideals, found, strict=True)), aimed)
+            show_efficiency(f"{title}, {name}", list(zip(ideals, found, strict=True)), aims.get(name))
 
 
 def show_efficiency(title: str, times: list[tuple[float, float]], aim: float | None) -> None:
@@ -184,7 +233,8 @@ def disturbances(bench: Bench, repetitions: int) -> None:
     """Slow the fastest worker down in the middle of a job, and kill it."""
     fast = bench.room.workers[0]
     for _ in range(repetitions):
-        alone = bench.rates(DISTURBED_WORK, 24, bench.parts_in_whole(DISTURBED_WORK, 24))
+        parts, whole = bench.parts_alone(DISTURBED_WORK, 24), bench.whole_alone(DISTURBED_WORK)
+        alone = bench.rates(parts, bench.parts_in_whole(whole, parts))
         first, *others = (DISTURBED_TREES * rate for rate in alone)
         bench.ask(bench.room, "balanced", DISTURBED_WORK)
         disturb(
