@@ -123,7 +123,9 @@ class Bench:
         computing = {share: _computing(answer) for share, answer in parts.items()}
         scale = _computing(whole) / computing[max(self.shares)]
         possible = sum(
-            worker["rate"] * computing[share] * scale for worker, share in zip(run["workers"], self.shares, strict=True)
+            # One that got nothing has no rate in our run.
+            (worker["rate"] or parts[share]["runs"][0]["workers"][0]["rate"]) * computing[share] * scale
+            for worker, share in zip(run["workers"], self.shares, strict=True)
         )
         return run["calls"] / possible, ours["seconds"]
 

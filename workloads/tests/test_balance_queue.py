@@ -158,6 +158,54 @@ def test_the_last_items_are_left_to_whose_answers_come_first():
     assert "slow" in {piece.worker.name for piece in queue.decide(0.0).sent}
 
 
+@pytest.mark.parametrize("slow", [1, 10, 300])
+@pytest.mark.parametrize("busy_for", [0.4, 5.0])
+def test_slow_ones_take_what_comes_while_the_fastest_is_busy_or_hangs(slow, busy_for):
+    queue = Queue({"fast": 1.0} | {f"slow {number}": 0.1 for number in range(slow)})
+    queue.add_worker("fast", "fast", 1)
+    queue.add(busy_for)
+    queue.decide(0.0)
+    for number in range(slow):
+        queue.add_worker(f"slow {number}", f"slow {number}", 1)
+    queue.add(0.03)
+    sent = [piece for tick in range(1, 11) for piece in queue.decide(0.1 * tick).sent]
+    assert any(1 in piece.items and piece.worker.name != "fast" for piece in sent)
+
+
+def test_an_item_that_comes_late_is_sent_though_all_are_slower_than_they_were_known_for():
+    known = {f"known {number}": 500.0 for number in range(100)}
+    queue = Queue({"new": 1000.0} | known)
+    for name in known:
+        queue.add_worker(name, name, 1)
+    for begin, end in ((0.0, 0.002), (0.002, 0.0044)):
+        for _ in known:
+            queue.add()
+        sent = queue.decide(begin).sent
+        if begin:
+            queue.add_worker("new", "new", 1)
+            queue.decide(begin)
+        for piece in sent:
+            queue.finished(piece, [(end - begin) / len(piece.items)] * len(piece.items), end)
+    assert queue.left == 0
+    queue.add()
+    assert queue.decide(0.1).sent
+
+
+def test_a_slow_idle_worker_is_no_reason_to_leave_a_piece_whole():
+    def cut(*idle: str) -> int:
+        queue = Queue({"middle": 100.0, "fast": 100.0, "slow": 10.0})
+        queue.add_worker("middle", "middle", 1)
+        for _ in range(20):
+            queue.add()
+        (piece,) = queue.decide(0.0).sent
+        for name in idle:
+            queue.add_worker(name, name, 1)
+        queue.decide(0.03)
+        return len(piece.items)
+
+    assert cut("fast", "slow") == cut("fast") < 20
+
+
 def test_killed_worker_costs_its_own_pieces():
     undisturbed = [SimulatedWorker(1.0), SimulatedWorker(1.0), SimulatedWorker(1.0)]
     killed = [SimulatedWorker(1.0), SimulatedWorker(1.0), SimulatedWorker(1.0, dies=5.0)]

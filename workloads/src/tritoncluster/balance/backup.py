@@ -22,8 +22,10 @@ def not_begun(crew: Crew, items: Items, sent: list[Piece], now: float) -> Piece 
     last = max(behind, key=lambda piece: piece.worker.ready)
     fastest = max(idle, key=lambda worker: crew.speed(worker) or 0.0)
     speed = crew.speed(fastest)
-    soon = not speed or now + crew.trip(fastest) + items.cost[last.items[0]] / speed < last.worker.ready
-    return last if soon else None
+    if not speed:
+        return last
+    soon = now + crew.trip(fastest) + items.cost[last.items[0]] / speed < last.worker.ready
+    return last if soon and crew.helps(fastest, crew.end(last.cost, now) - now) else None
 
 
 class TakeOver(NamedTuple):
@@ -71,8 +73,12 @@ def _place_to_cut(
     """Give where to cut a running piece so that its worker and others end together, and when; 0 for nowhere."""
     start = now if piece.start is None else piece.start
     pace = (end - start) / piece.cost
-    together = list(accumulate(1 / _seconds_elsewhere(crew, piece, 1.0, worker, end) for worker in able))
-    place, done, behind = len(piece.items), end, 0.0
+    trips = [crew.trip(worker) for worker in able]
+    speeds = [1 / _seconds_elsewhere(crew, piece, 1.0, worker, end) for worker in able]
+    # Of the first so many, and one more: their speed, and what they would do in the time of their trips.
+    together = list(accumulate(speeds))
+    missed = list(accumulate(speed * trip for speed, trip in zip(speeds, trips, strict=True)))
+    place, done, behind, last = len(piece.items), end, 0.0, 0
     while place > 1:
         item = piece.items[place - 1]
         behind += items.cost[item]
@@ -80,8 +86,11 @@ def _place_to_cut(
         # What is probably begun, or elsewhere already, stays.
         if begin <= now or items.done[item] or len(items.copies[item]) > 1:
             break
-        last = min(len(able), len(piece.items) - place + 1) - 1
-        if now + crew.trip(able[last]) + behind / together[last] > begin:
+        seconds = (behind + missed[last]) / together[last]
+        while last + 1 < min(len(able), len(piece.items) - place + 1) and trips[last + 1] < seconds:
+            last += 1
+            seconds = (behind + missed[last]) / together[last]
+        if now + seconds > begin:
             break
         place, done = place - 1, begin
     return (place, done) if place < len(piece.items) else (0, math.inf)
@@ -108,7 +117,8 @@ def _spread(
         place = after.index(soonest)
         ready[place] = soonest
         parts[place].append(item)
-    return max(ready), [(worker, part) for worker, part in zip(able, parts, strict=True) if part]
+    until = max(when for when, part in zip(ready, parts, strict=True) if part)
+    return until, [(worker, part) for worker, part in zip(able, parts, strict=True) if part]
 
 
 def _seconds_elsewhere(crew: Crew, piece: Piece, cost: float, worker: Worker, end: float) -> float:

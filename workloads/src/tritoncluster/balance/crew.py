@@ -10,7 +10,6 @@ from tritoncluster.balance.rates import Rates
 ROUND_TRIP, LONGEST_TRIP = 0.02, 0.25
 #: Seconds before the end of all from which on it matters how long a round trip takes: the longest, and as much work.
 NEAR = 2 * LONGEST_TRIP
-
 #: Seconds for each worker between two looks at all of them, for what to repeat, for who is free soon, and for when all
 #: will be done: with a thousand it takes a millisecond and more.
 LOOK_INTERVAL = 1e-4
@@ -166,8 +165,15 @@ class Crew:
         """Give the seconds that a round trip to a worker takes longer than one to the fastest."""
         return self.trip(worker) - ROUND_TRIP
 
+    def helps(self, worker: Worker, seconds: float) -> bool:
+        """Tell whether a worker, that has nothing to do, could work for longer than its answer is late."""
+        return seconds >= 2 * self.delay(worker)
+
     def end(self, cost: float, now: float) -> float:
-        """Give when all could be done: what workers have, and more of this cost."""
+        """Give when all could be done: what workers have, and more of this cost.
+
+        Near the end, what workers have counts that could still help with more.
+        """
         power = self.power()
         if not power:
             return math.inf
@@ -175,12 +181,12 @@ class Crew:
         if end > now + NEAR:
             return end
         if now >= min(self._near_end, self._looked + LOOK_INTERVAL * len(self.workers)):
-            self._looked, self._near_end = now, self._end_without_late_answers(cost, now)
+            self._looked, self._near_end = now, now + self._seconds_without_late_answers(cost, now)
         return self._near_end
 
-    def _end_without_late_answers(self, cost: float, now: float) -> float:
-        """Give when all could be done if only those get more whom it would keep busy for longer than their delay."""
-        for worker in list(self.workers.values()):
+    def _seconds_without_late_answers(self, cost: float, now: float) -> float:
+        """Give in how many seconds all could be done if only those get more who help; infinite if nobody does."""
+        for worker in self.workers.values():
             # What is late is later the longer nothing is heard.
             if worker.pieces and worker.ready <= now:
                 self.look_at(worker, now)
@@ -189,12 +195,11 @@ class Crew:
             delay = self.delay(self.workers[address])
             helpers.append((max(0.0, self.workers[address].ready - now) + delay, delay, power))
         together, seconds = 0.0, math.inf
-        for begin, least, power in sorted(helpers):
-            if begin + least < seconds:
-                cost += begin * power
-                together += power
-                seconds = cost / together
-        return now + seconds
+        for begin, delay, power in sorted(helpers):
+            sooner = (cost + begin * power) / (together + power)
+            if begin + delay <= sooner < seconds:
+                cost, together, seconds = cost + begin * power, together + power, sooner
+        return seconds
 
     def backlog(self, now: float) -> float:
         """Give the cost that workers have still to do of what they have."""
@@ -204,6 +209,7 @@ class Crew:
     def look_at_all(self, now: float) -> None:
         """Note the state of all workers, after one came or went, or its speed was measured for the first time."""
         self.stale = False
+        self._looked = -math.inf
         known = [(worker.threads, self.rates.speed(worker.name)) for worker in self.workers.values()]
         threads = sum(number for number, speed in known if speed)
         # Where all who were measured are gone, theirs is the best that is known.

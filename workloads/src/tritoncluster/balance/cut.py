@@ -22,7 +22,7 @@ SUSPECTS = 16
 def cut(
     crew: Crew, items: Items, losses: Mapping[int, int], worker: Worker, power: float, room: float, *, ahead: bool
 ) -> list[int]:
-    """Take items off those that wait, for a worker; none when they would come too late as look-ahead.
+    """Take items off those that wait, for a worker; none when others would have done them before its answer comes.
 
     Parameters
     ----------
@@ -45,12 +45,13 @@ def cut(
         return []
     if speed is None:
         return [items.take()]
+    if not ahead and not crew.helps(worker, room):
+        return []
     # Nobody else should wait for this one's answer.
     room -= crew.delay(worker)
-    # An item that ends late here is worth it as far as it would take all others as long; and a piece, if it keeps the
-    # worker busy for longer than its answer is late.
+    # An item that ends late here is worth it as far as it would take all others as long.
     fits = 1 - speed / power
-    if room < (items.cost[first] * fits / speed if ahead else crew.delay(worker)):
+    if ahead and items.cost[first] * fits / speed > room:
         return []
     cost = speed * min(_seconds(crew, worker, speed, items.waiting_cost / power), room)
     taken = [items.take()]

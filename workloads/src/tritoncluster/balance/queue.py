@@ -165,8 +165,8 @@ class Queue:
     def decide(self, now: float) -> Decision:
         """Say what to do next.
 
-        While an item waits, no thread of a worker that is counted upon is idle, but for those whose answers would come
-        when others could have done all.
+        While an item waits, no thread of a worker that is counted upon is idle but in the last moments, when others are
+        expected to have done all before it could help.
         """
         if self._crew.stale:
             self._crew.look_at_all(now)
@@ -212,14 +212,14 @@ class Queue:
                     sent.append(self._give(worker, items, now))
 
     def _free_before(self, soon: float, now: float) -> list[Worker]:
-        """List the workers that will have nothing to do by then; none where they were looked at a moment ago."""
+        """List busy workers that will have nothing to do by then; none where they were looked at a moment ago."""
         if self._items.first is None or now - self._looked_ahead < LOOK_INTERVAL * len(self.workers):
             return []
         self._looked_ahead = now
         # Before its first answer little is known of a worker; what it needs first may still be on its way.
         first = now + SHORTEST / 2
-        able = self._crew.open.values()
-        return [worker for worker in able if worker.free < (soon if self.rates.measured(worker.name) else first)]
+        busy = [worker for worker in self._crew.open.values() if not worker.idle]
+        return [worker for worker in busy if worker.free < (soon if self.rates.measured(worker.name) else first)]
 
     def _give_up(self, now: float) -> None:
         """Stop counting upon workers with an overdue piece."""

@@ -283,7 +283,8 @@ class Run:
         share.items += len(piece.items)
         share.repeats += len(piece.items) - len(finished.new)
         share.work += piece.cost
-        share.busy += sum(answer.seconds)
+        # A piece that was cut is told so while it runs: what it did beyond that counts for nothing.
+        share.busy += sum(answer.seconds[: len(piece.items)])
         for place in finished.new:
             item = piece.items[place]
             self.summary.work += self._queue.cost(item)
