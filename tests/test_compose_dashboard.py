@@ -85,7 +85,8 @@ def test_the_workers_in_a_browser(project: Project, browser: Browser) -> None:
     before = column("memory")
     process = project.start_workload("run", "forest", "--trees", "300", "--output", "results/moving")
     wait_for(lambda: column("memory") != before, 30, "the table stands still")
-    assert finish(process).returncode == 0
+    done = finish(process)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_browser_without_the_password_sees_nothing(project: Project, browser: Browser) -> None:
