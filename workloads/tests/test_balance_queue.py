@@ -42,6 +42,16 @@ def none_idle_while_work_waits(queue: Queue, now: float) -> None:
     assert queue._items.waiting_cost + crew.backlog(now) <= NEAR * crew.power()
 
 
+def queue_of(speeds: dict[str, float], items: int) -> Queue:
+    """Make a queue of items, all alike, and of workers whose speeds are known from an earlier run."""
+    queue = Queue(speeds)
+    for name in speeds:
+        queue.add_worker(name, name, 1)
+    for _ in range(items):
+        queue.add()
+    return queue
+
+
 def items_of(worker: Worker) -> list[int]:
     return [item for piece in worker.pieces for item in piece.items]
 
@@ -143,11 +153,7 @@ def test_a_piece_is_cut_where_its_worker_and_an_idle_one_end_together():
 
 
 def test_the_last_items_are_left_to_whose_answers_come_first():
-    queue = Queue({"fast": 400.0, "slow": 40.0})
-    queue.add_worker("slow", "slow", 1)
-    queue.add_worker("fast", "fast", 1)
-    for _ in range(60):
-        queue.add()
+    queue = queue_of({"slow": 40.0, "fast": 400.0}, 60)
     (piece,) = queue.decide(0.0).sent
     # They take the fast one 0.15 s, and the slow one as long to get a piece and answer it.
     assert piece.worker.name == "fast"
@@ -306,11 +312,7 @@ def test_a_slow_worker_gets_longer_pieces():
 
 
 def test_speeds_are_remembered_and_scaled():
-    queue = Queue({"fast": 1000.0, "slow": 100.0})
-    queue.add_worker("fast", "fast", 1)
-    queue.add_worker("slow", "slow", 1)
-    for _ in range(10_000):
-        queue.add()
+    queue = queue_of({"fast": 1000.0, "slow": 100.0}, 10_000)
     sent = queue.decide(0.0).sent
     sizes = {piece.worker.name: len(piece.items) for piece in sent}
     assert sizes["fast"] > 5 * sizes["slow"]

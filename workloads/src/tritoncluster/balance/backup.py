@@ -75,7 +75,7 @@ def _place_to_cut(
     pace = (end - start) / piece.cost
     trips = [crew.trip(worker) for worker in able]
     speeds = [1 / _seconds_elsewhere(crew, piece, 1.0, worker, end) for worker in able]
-    # Of the first so many, and one more: their speed, and what they would do in the time of their trips.
+    # Of the first of them, then of the first two, and so on: their speed, and what they miss while pieces travel.
     together = list(accumulate(speeds))
     missed = list(accumulate(speed * trip for speed, trip in zip(speeds, trips, strict=True)))
     place, done, behind, last = len(piece.items), end, 0.0, 0

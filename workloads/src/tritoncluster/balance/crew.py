@@ -190,16 +190,16 @@ class Crew:
             # What is late is later the longer nothing is heard.
             if worker.pieces and worker.ready <= now:
                 self.look_at(worker, now)
-        helpers = []
-        for address, power in self._power.items():
-            delay = self.delay(self.workers[address])
-            helpers.append((max(0.0, self.workers[address].ready - now) + delay, delay, power))
-        together, seconds = 0.0, math.inf
-        for begin, delay, power in sorted(helpers):
-            sooner = (cost + begin * power) / (together + power)
-            if begin + delay <= sooner < seconds:
-                cost, together, seconds = cost + begin * power, together + power, sooner
-        return seconds
+        ready = {address: max(0.0, self.workers[address].ready - now) for address in self._power}
+        begins = {address: seconds + self.delay(self.workers[address]) for address, seconds in ready.items()}
+        together, end = 0.0, math.inf
+        for address in sorted(begins, key=begins.__getitem__):
+            power = self._power[address]
+            missed = begins[address] * power
+            sooner = (cost + missed) / (together + power)
+            if sooner < end and self.helps(self.workers[address], sooner - ready[address]):
+                cost, together, end = cost + missed, together + power, sooner
+        return end
 
     def backlog(self, now: float) -> float:
         """Give the cost that workers have still to do of what they have."""
