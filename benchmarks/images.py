@@ -19,7 +19,7 @@ MEGA = 1e6
 
 def build(image: str, project: Path, layout: Path) -> None:
     """Build an image for both platforms into an OCI layout."""
-    output = f"*.output=type=oci,tar=false,dest={layout}"
+    output = f"*.output=type=oci,tar=false,compression=gzip,force-compression=true,dest={layout}"
     command = [project / "docker/bake", f"{image}-cross", "--set", "*.tags=", "--set", output]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -20,6 +20,14 @@ def browser() -> Iterator[Browser]:
         yield window
 
 
+@pytest.fixture(scope="module")
+def used(project: Project) -> Project:
+    """The cluster once it has run tasks: before, the scheduler counts no worker as idle, and some pages have no data."""
+    done = project.workload("run", "asian-option", "--paths", "20000", "--output", "results/used")
+    assert done.returncode == 0, done.stderr
+    return project
+
+
 def test_nothing_without_the_password(project: Project) -> None:
     paths = ["/", "/status", "/metrics", "/health", "/json/counts.json"]
     for path in [*paths, *(f"/workers/{name}/metrics" for name in project.names("worker"))]:
@@ -33,7 +41,7 @@ def test_the_password_stays(project: Project) -> None:
     assert project.get("/status")[0] == 200
 
 
-def test_all_pages_of_the_scheduler(project: Project) -> None:
+def test_all_pages_of_the_scheduler(used: Project) -> None:
     others = [
         "/",
         "/health",
@@ -43,19 +51,19 @@ def test_all_pages_of_the_scheduler(project: Project) -> None:
         "/individual-plots.json",
     ]
     assert {"/status", "/workers", "/tasks", "/graph", "/system", "/profile"} <= applications.keys()
-    answers = {path: project.get(path)[0] for path in [*applications, *others]}
+    answers = {path: used.get(path)[0] for path in [*applications, *others]}
     assert {path: status for path, status in answers.items() if status != 200} == {}
 
 
-def test_metrics(project: Project) -> None:
-    status, body = project.get("/metrics")
+def test_metrics(used: Project) -> None:
+    status, body = used.get("/metrics")
     assert status == 200
     assert re.search(r'^dask_scheduler_workers\{state="idle"\} 2', body, re.MULTILINE), body
-    for name in project.names("worker"):
-        status, body = project.get(f"/workers/{name}/metrics")
+    for name in used.names("worker"):
+        status, body = used.get(f"/workers/{name}/metrics")
         assert status == 200
         assert "dask_worker_tasks" in body
-        assert project.get(f"/workers/{name}/health")[0] == 404
+        assert used.get(f"/workers/{name}/health")[0] == 404
 
 
 #: Every column of every table and plot of the page that has this name.

@@ -22,8 +22,9 @@ from tritoncluster.versions import differences
 
 logger = logging.getLogger(__name__)
 
-#: How long to wait for a scheduler's answer, and then for its first worker.
-CONNECT_TIMEOUT = "10 s"
+#: How long to wait for a scheduler's answer, and then for its first worker. A scheduler that shares a small or busy
+#: host with its workers can take 10 s for a handshake.
+CONNECT_TIMEOUT = "30 s"
 #: Seconds for embedded workers to finish what they are at when the cluster ends.
 GRACE = 1.0
 
@@ -33,7 +34,7 @@ def connect(
     *,
     workers: int | None = None,
     threads_per_worker: int | None = None,
-    timeout: str = CONNECT_TIMEOUT,
+    timeout: str | None = None,
     must_be_usable: bool = True,
 ) -> Iterator[Client]:
     """Yield a client of the configured cluster, or of an embedded one that ends with the context.
@@ -46,7 +47,7 @@ def connect(
     workers, threads_per_worker
         Shape of the embedded cluster; a single-threaded process for each core by default.
     timeout
-        For the scheduler to answer.
+        For the scheduler to answer; `CONNECT_TIMEOUT` by default.
     must_be_usable
         Refuse a cluster without workers, or with other versions than this process; whoever looks for what is wrong
         with a cluster does without.
@@ -67,7 +68,7 @@ def connect(
         raise InputError(
             f"--workers and --threads-per-worker shape an embedded cluster, but {address} runs already: leave them out"
         )
-    with _remote(address, timeout, must_be_usable=must_be_usable) as client:
+    with _remote(address, timeout or CONNECT_TIMEOUT, must_be_usable=must_be_usable) as client:
         yield client
 
 

@@ -45,8 +45,8 @@ def connected(
 
     # What it logs of a scheduler that went away reaches us as an error, and people as one line.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
-    if not dask.config.get("scheduler-address", None):
-        console.print("Starting a cluster on this machine")
+    address = dask.config.get("scheduler-address", None)
+    console.print(f"Connecting to {address}" if address else "Starting a cluster on this machine")
     with connect(workers=workers, threads_per_worker=threads_per_worker, must_be_usable=must_be_usable) as client:
         info = client.scheduler_info(n_workers=-1)
         threads = sum(worker["nthreads"] for worker in info["workers"].values())
