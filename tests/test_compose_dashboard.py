@@ -20,11 +20,15 @@ def browser() -> Iterator[Browser]:
         yield window
 
 
-@pytest.fixture(scope="module")
-def used(project: Project) -> Project:
-    """The cluster once it has run tasks: before, the scheduler counts no worker as idle, and some pages have no data."""
-    done = project.workload("run", "asian-option", "--paths", "20000", "--output", "results/used")
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def idle(project: Project) -> Project:
+    """The cluster when all its jobs have ended, also the one that `docker compose up` runs."""
+
+    def ended() -> bool:
+        states = {workload["State"]["Status"] for workload in project.inspect("workload")}
+        return states == {"exited"} and project.counts().get("tasks") == 0
+
+    wait_for(ended, 240, project.log)
     return project
 
 
@@ -41,7 +45,7 @@ def test_the_password_stays(project: Project) -> None:
     assert project.get("/status")[0] == 200
 
 
-def test_all_pages_of_the_scheduler(used: Project) -> None:
+def test_all_pages_of_the_scheduler(idle: Project) -> None:
     others = [
         "/",
         "/health",
@@ -51,19 +55,29 @@ def test_all_pages_of_the_scheduler(used: Project) -> None:
         "/individual-plots.json",
     ]
     assert {"/status", "/workers", "/tasks", "/graph", "/system", "/profile"} <= applications.keys()
-    answers = {path: used.get(path)[0] for path in [*applications, *others]}
+    answers = {path: idle.get(path)[0] for path in [*applications, *others]}
     assert {path: status for path, status in answers.items() if status != 200} == {}
 
 
-def test_metrics(used: Project) -> None:
-    status, body = used.get("/metrics")
+def test_the_pages_of_tasks_while_a_job_runs(idle: Project) -> None:
+    process = idle.start_workload("run", "forest", "--trees", "4000", "--output", "results/watched")
+    idle.wait_until_busy()
+    answers = {path: idle.get(path)[0] for path in ("/groups", "/graph", "/tasks", "/status", "/progress")}
+    assert process.poll() is None, "the job ended before all pages were there"
+    done = finish(process)
+    assert answers == dict.fromkeys(answers, 200), idle.log("scheduler")
+    assert done.returncode == 0, done.stderr
+
+
+def test_metrics(idle: Project) -> None:
+    status, body = idle.get("/metrics")
     assert status == 200
     assert re.search(r'^dask_scheduler_workers\{state="idle"\} 2', body, re.MULTILINE), body
-    for name in used.names("worker"):
-        status, body = used.get(f"/workers/{name}/metrics")
+    for name in idle.names("worker"):
+        status, body = idle.get(f"/workers/{name}/metrics")
         assert status == 200
         assert "dask_worker_tasks" in body
-        assert used.get(f"/workers/{name}/health")[0] == 404
+        assert idle.get(f"/workers/{name}/health")[0] == 404
 
 
 #: Every column of every table and plot of the page that has this name.

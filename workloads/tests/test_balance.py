@@ -146,7 +146,7 @@ def test_large_argument_is_one_task_for_all_calls(client: Client):
     data = np.arange(1e5)
 
     def arguments_there(dask_scheduler) -> int:
-        return sum(str(key).startswith("argument-") for key in dask_scheduler.tasks)
+        return sum(str(key).startswith("~argument-") for key in dask_scheduler.tasks)
 
     def total(values: np.ndarray, number: int, again: np.ndarray) -> float:
         return values[number] + again[0]

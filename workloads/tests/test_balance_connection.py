@@ -79,7 +79,7 @@ def test_shared_argument_is_first_where_it_is_needed_first(client: Client):
     data = np.arange(1e6)
 
     def where(dask_scheduler) -> list[str]:
-        tasks = [task for key, task in dask_scheduler.tasks.items() if str(key).startswith("argument-")]
+        tasks = [task for key, task in dask_scheduler.tasks.items() if str(key).startswith("~argument-")]
         return [worker.address for task in tasks for worker in task.who_has]
 
     for address in client.scheduler_info(n_workers=-1)["workers"]:

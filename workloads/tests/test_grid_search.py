@@ -61,7 +61,7 @@ def test_each_worker_gets_the_data_once(client: Client, tmp_path: Path):
     assert all(size >= job.data[0].nbytes for size in largest.values())
     # ... and moved to each at most once: a task of ours made them on the first, and the others asked there.
     for address, keys in client.run(received).items():
-        copies = Counter(key for key in keys[len(before[address]) :] if str(key).startswith("argument-"))
+        copies = Counter(key for key in keys[len(before[address]) :] if str(key).startswith("~argument-"))
         assert all(number == 1 for number in copies.values())
 
 

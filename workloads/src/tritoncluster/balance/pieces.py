@@ -20,6 +20,9 @@ from joblib import parallel_config
 Call: TypeAlias = tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]
 #: Smaller arguments travel with the piece: a reference to data on a worker costs about as much.
 SHARED_BYTES = 10_000
+#: What the names of shared arguments begin with. Dask's page of task groups fails while a group's name sorts before the
+#: name of one that needs it, and those are named after functions.
+ARGUMENT = "~argument"
 
 
 class Sharing:
@@ -58,7 +61,7 @@ class Sharing:
                     future = self._client.submit(
                         _value,
                         argument,
-                        key=f"argument-{self._name}-{uuid4().hex[:8]}",
+                        key=f"{ARGUMENT}-{self._name}-{uuid4().hex[:8]}",
                         workers=[address],
                         allow_other_workers=True,
                     )

@@ -16,7 +16,7 @@ COMPUTE = "compute"
 #: Task names as their functions have them -> for people.
 TASKS = {
     "parallel_build_trees": "grow trees",
-    "argument": "take in shared data",
+    "~argument": "take in shared data",
     "stop": "end a piece early",
     "fit_and_score": "fit and score a fold",
     "fit": "final fit",
