@@ -62,7 +62,7 @@ def test_all_pages_of_the_scheduler(idle: Project) -> None:
 def test_the_pages_of_tasks_while_a_job_runs(idle: Project) -> None:
     process = idle.start_workload("run", "forest", "--trees", "4000", "--output", "results/watched")
     idle.wait_until_busy()
-    answers = {path: idle.get(path)[0] for path in ("/groups", "/graph", "/tasks", "/status", "/progress")}
+    answers = {path: idle.get(path)[0] for path in ("/groups", "/graph", "/tasks", "/status", "/individual-groups")}
     assert process.poll() is None, "the job ended before all pages were there"
     done = finish(process)
     assert answers == dict.fromkeys(answers, 200), idle.log("scheduler")
