@@ -11,7 +11,8 @@ alone: each is measured on a part of the work, scaled by what the fastest one ne
 
 Where other machines' work on the same processors makes these times differ from one minute to the next, a second figure
 tells more, for works of equal calls: rates while computing are taken from the very run that is judged, and from the
-workers alone only the part of their time that they compute. It leaves out what a worker computes slower among others.
+workers alone only the part of their time that they compute. It leaves out what a worker computes slower among others. For the
+grid it is the efficiency in the run's own report, for which it is an ideal that workers compute all of the time.
 """
 
 import statistics
@@ -181,6 +182,7 @@ def measure(bench: Bench, title: str, work: str, repetitions: int) -> None:
     times: dict[str, list[float]] = {}
     ideals: list[float] = []
     by_own_rates: list[tuple[float, float]] = []
+    reported: list[tuple[float, float]] = []
     to_try = ways(bench, work)
     for _ in range(repetitions):
         for name, way in to_try.items():
@@ -193,9 +195,13 @@ def measure(bench: Bench, title: str, work: str, repetitions: int) -> None:
                 ideals.append(1 / sum(bench.rates(parts, bench.parts_in_whole(whole, parts) if whole else known)))
                 if work in EQUAL_CALLS and whole:
                     by_own_rates.append(bench.by_own_rates(answer, whole, parts))
+                else:
+                    reported += [(run["efficiency"], 1.0) for run in answer["runs"]]
     show(f"{title}, {work}", times, ideals, aim)
     if by_own_rates:
         show_efficiency(f"{title}, {work}, ours, by the rates of the run itself", by_own_rates, aim)
+    if reported:
+        show_efficiency(f"{title}, {work}, ours, by the run's own report", reported, aim)
 
 
 def show(title: str, times: dict[str, list[float]], ideals: list[float], aim: float) -> None:
