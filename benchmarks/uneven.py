@@ -10,9 +10,10 @@ In each repetition, all ways are timed in turn, and each worker alone. The ideal
 alone: each is measured on a part of the work, scaled by what the fastest one needs for the part and the whole.
 
 Where other machines' work on the same processors makes these times differ from one minute to the next, a second figure
-tells more, for works of equal calls: rates while computing are taken from the very run that is judged, and from the
-workers alone only the part of their time that they compute. It leaves out what a worker computes slower among others. For works
-of unequal calls it is the efficiency in the run's own report, for which the ideal is to compute all of the time.
+tells more. For works of equal calls, rates while computing are taken from the very run that is judged, and from the
+workers alone only the part of their time that they compute. It leaves out what a worker computes slower among others.
+For works of unequal calls it is the efficiency in the run's own report, for which the ideal is to compute all of the
+time.
 """
 
 import statistics
