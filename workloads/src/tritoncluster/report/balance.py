@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from tritoncluster.report import text
 from tritoncluster.report.content import Block, Table
-from tritoncluster.report.lanes import TASKS
+from tritoncluster.report.lanes import for_people
 
 if TYPE_CHECKING:
     from tritoncluster.balance import Summary
@@ -39,7 +39,6 @@ def _table(part: "Summary") -> Table:
         ]
         for name, share in sorted(part.shares.items(), key=lambda each: (len(each[0]), each[0]))
     ]
-    what = TASKS.get(part.name, part.name.replace("_", " "))
     efficiency = "" if part.efficiency is None else f": {part.efficiency:.0%} of the workers' summed rates"
     columns = ["worker", "#calls", "#share of the work", "#calls a second", "#pieces", "#repeated", "#lost"]
-    return Table(f"Who did how much, {what}{efficiency}", columns, rows, note=NOTE)
+    return Table(f"Who did how much, {for_people(part.name)}{efficiency}", columns, rows, note=NOTE)

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tritoncluster.balance.pieces import ARGUMENT
 from tritoncluster.record import Span, Worker
 
 #: More bars than this make the page slow and large.
@@ -16,7 +17,7 @@ COMPUTE = "compute"
 #: Task names as their functions have them -> for people.
 TASKS = {
     "parallel_build_trees": "grow trees",
-    "~argument": "take in shared data",
+    ARGUMENT: "take in shared data",
     "stop": "end a piece early",
     "fit_and_score": "fit and score a fold",
     "fit": "final fit",
@@ -90,8 +91,12 @@ def kind(span: Span) -> str:
     if span.action != COMPUTE:
         return span.action.replace("-", " ")
     batch = BATCH.match(span.task)
-    name = (batch["function"] if batch else span.task).strip("_")
-    return TASKS.get(name, name.replace("_", " "))
+    return for_people((batch["function"] if batch else span.task).strip("_"))
+
+
+def for_people(task: str) -> str:
+    """Say what a task does, by its name."""
+    return TASKS.get(task, task.replace("_", " "))
 
 
 def _single(spans: Sequence[Span]) -> list[Bar]:
