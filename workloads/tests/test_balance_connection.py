@@ -1,16 +1,22 @@
-"""Pieces of work as tasks on a real cluster."""
+"""Chunks of work as tasks on a real cluster."""
 
 import asyncio
+import os
+import signal
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import numpy as np
+import pytest
 from calls import nothing_left, slow_square
-from distributed import Client
+from distributed import Client, Event
 
-from tritoncluster.balance import Sharing
-from tritoncluster.balance.connection import Connection, End
-from tritoncluster.balance.crew import Piece, Worker
-from tritoncluster.balance.pieces import Answer, stop_key
+from tritoncluster.balance import Sharing, internals, probe
+from tritoncluster.balance.arguments import Packer
+from tritoncluster.balance.chunks import Answer
+from tritoncluster.balance.connection import Connection, End, Work
+from tritoncluster.balance.model import Chunk, Item, Worker
 
 
 def large_at(when: float) -> np.ndarray:
@@ -18,16 +24,31 @@ def large_at(when: float) -> np.ndarray:
     return np.ones(3_000_000)
 
 
+def connected(client: Client, name: str, sharing: Sharing, ended: dict[Chunk, object]) -> Connection:
+    """Connect without a run."""
+    background = set()
+
+    def supervise(work: Coroutine[Any, Any, None]) -> None:
+        background.add(asyncio.ensure_future(work))
+
+    return Connection(client, name, sharing, None, ended.__setitem__, supervise)
+
+
+def item(sharing: Sharing, number: int, function: Callable[..., Any], *args: Any) -> Item:
+    """Make an item of a call."""
+    return Item(number, 1.0, Work([Packer(sharing).pack((function, args, {}))]))
+
+
 def test_answer_that_nobody_wants_any_more_takes_no_other_with_it(client: Client):
     # The client brings answers that come at once in one go.
     async def wanted(forgotten: int) -> list[object]:
-        ended: dict[Piece, object] = {}
-        connection = Connection(client, "large", sharing, None, ended.__setitem__)
+        ended: dict[Chunk, object] = {}
+        connection = connected(client, "large", sharing, ended)
         when = time.time() + 0.3
         workers = [Worker(address, address, 1) for address in await connection.workers()]
-        pieces = [Piece(worker, (0,), 1.0) for worker in workers]
-        for piece in pieces:
-            connection.send(piece, [[(large_at, (when,), {})]])
+        chunks = [Chunk(worker, (item(sharing, 0, large_at, when),)) for worker in workers]
+        for chunk in chunks:
+            connection.send(chunk)
         # The client learns of both at once, when its event loop goes on.
         await asyncio.sleep(0.2)
         time.sleep(max(0.0, when - time.time()) + 0.3)  # noqa: ASYNC251
@@ -36,12 +57,12 @@ def test_answer_that_nobody_wants_any_more_takes_no_other_with_it(client: Client
         ):
             await asyncio.sleep(0)
         await asyncio.sleep(0.002)
-        connection.forget(pieces[forgotten])
+        connection.forget(chunks[forgotten])
         for _ in range(600):
-            if pieces[not forgotten] in ended:
+            if chunks[not forgotten] in ended:
                 break
             await asyncio.sleep(0.05)
-        return [ended[pieces[not forgotten]]]
+        return [ended[chunks[not forgotten]]]
 
     with Sharing(client) as sharing:
         for forgotten in [0, 1] * 4:
@@ -50,41 +71,105 @@ def test_answer_that_nobody_wants_any_more_takes_no_other_with_it(client: Client
     assert nothing_left(client)
 
 
-def test_shortened_piece_ends_before_what_is_no_longer_in_it(client: Client):
+def test_shortened_chunk_ends_before_what_is_no_longer_in_it(client: Client):
     async def answered() -> End:
-        ended: dict[Piece, End] = {}
-        connection = Connection(client, "slow_square", sharing, None, ended.__setitem__)
+        ended: dict[Chunk, End] = {}
+        connection = connected(client, "slow_square", sharing, ended)
         address = next(iter(await connection.workers()))
-        piece = Piece(Worker(address, address, 1), tuple(range(100)), 100.0)
-        connection.send(piece, [[(slow_square, (item,), {})] for item in piece.items])
+        chunk = Chunk(Worker(address, address, 1), tuple(item(sharing, each, slow_square, each) for each in range(100)))
+        connection.send(chunk)
         await asyncio.sleep(0.3)
         # Once before it gets there, and once when it is beyond.
         for number in (80, 5):
-            piece.items = piece.items[:number]
-            connection.shorten(piece)
-        while piece not in ended:  # noqa: ASYNC110 - no event for it
+            chunk.shorten(number)
+            connection.shorten(chunk)
+        while chunk not in ended:  # noqa: ASYNC110 - no event for it
             await asyncio.sleep(0.01)
-        return ended[piece]
+        return ended[chunk]
 
     with Sharing(client) as sharing:
         answer = client.sync(answered)
     assert isinstance(answer, Answer)
     assert 5 <= len(answer.seconds) < 60
-    assert stop_key("slow_square-1-2", 80).rsplit("-", 2)[0] == "stop"  # as reports name it
-    assert answer.results == [[item**2] for item in range(len(answer.seconds))]
+    assert [each.values for each in answer.results] == [[number**2] for number in range(len(answer.seconds))]
     assert nothing_left(client)
 
 
 def test_shared_argument_is_first_where_it_is_needed_first(client: Client):
-    data = np.arange(1e6)
-
-    def where(dask_scheduler) -> list[str]:
+    def where(dask_scheduler: Any) -> list[list[str]]:
         tasks = [task for key, task in dask_scheduler.tasks.items() if str(key).startswith("~argument-")]
-        return [worker.address for task in tasks for worker in task.who_has]
+        return [[worker.address for worker in task.who_has] for task in tasks]
 
+    async def place(sharing: Sharing, address: str) -> str:
+        content = sharing.of(memoryview(data.data).cast("B"))
+        kept.append(content)
+        return (await sharing.place(content, address)).key
+
+    data, kept = np.arange(1e5), []
     for address in client.scheduler_info(n_workers=-1)["workers"]:
         with Sharing(client) as sharing:
-            client.gather(sharing.share(data, address))
-            assert client.run_on_scheduler(where) == [address]
-            assert sharing.share(data, "tcp://127.0.0.1:1").key == sharing.share(data, address).key
+            key = client.sync(place, sharing, address)
+            assert client.run_on_scheduler(where) == [[address]]
+            assert client.sync(place, sharing, "tcp://127.0.0.1:1") == key
     assert nothing_left(client)
+
+
+def test_argument_that_does_not_get_to_a_worker_is_told(client: Client):
+    async def place(sharing: Sharing, address: str) -> None:
+        await sharing.place(sharing.of(memoryview(bytes(100))), address)
+
+    with Sharing(client) as sharing, pytest.raises(KeyError):
+        client.sync(place, sharing, "tcp://127.0.0.1:1")
+
+
+def test_released_task_is_seen_as_such_while_it_runs(client: Client):
+    def watch(key: str) -> float:
+        is_released = internals.released(key)
+        assert not is_released()
+        Event("released here").set()
+        begin = time.monotonic()
+        while not is_released() and time.monotonic() < begin + 20:
+            time.sleep(0.01)
+        Event("seen").set()
+        return 0.0
+
+    future = client.submit(watch, "watched", key="watched")
+    assert Event("released here").wait(20)
+    future.release()
+    assert Event("seen").wait(15)
+
+
+def hold_the_lock(exponent: int) -> None:
+    """Keep the interpreter to itself, in one call of C of some seconds."""
+    pow(7, exponent)
+
+
+def test_a_busy_worker_is_alive_and_a_stopped_one_is_not(client: Client, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(probe, "ANSWER", 0.5)
+    (address, pid), *_ = client.run(os.getpid).items()
+
+    def alive() -> bool:
+        return client.sync(probe.is_alive, client, address)
+
+    assert alive()
+    for work, size in ((time.sleep, 3), (hold_the_lock, 6_000_000)):
+        future = client.submit(work, size, workers=[address], pure=False)
+        time.sleep(0.5)
+        assert alive(), work
+        future.result()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert not alive()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert alive()
+
+
+def test_processor_ticks_of_what_is_not_there_are_none():
+    assert probe.processor_ticks(None) is None
+    assert probe.processor_ticks(2**22 + 1) is None
+    before = probe.processor_ticks(os.getpid())
+    until = time.process_time() + 0.1
+    while time.process_time() < until:
+        pass
+    assert probe.processor_ticks(os.getpid()) > before

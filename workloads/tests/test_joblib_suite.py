@@ -10,14 +10,14 @@ import pytest
 
 #: Tests that ask for something that the balanced backend has not, by purpose, and what that is.
 NOT_APPLYING = {
-    "test_dask_backend_uses_autobatching": "batches that grow by joblib's rule; here the queue makes the pieces",
+    "test_dask_backend_uses_autobatching": "batches that grow by joblib's rule; here the queue makes the chunks",
     "test_nested_parallelism_with_dask[parallel_config]": "nested calls as tasks; here they stay in their thread",
     "test_nested_parallelism_with_dask[parallel_backend]": "the same",
     "test_correct_nested_backend": "the same",
     "test_nested_backend_context_manager_implicit_n_jobs": "joblib's class of the backend",
     "test_dask_funcname[True]": "joblib's names of tasks",
     "test_dask_funcname[False]": "the same",
-    "test_no_undesired_distributed_cache_hit": "arguments by scatter(); here they are tasks, to survive a worker",
+    "test_no_undesired_distributed_cache_hit": "joblib's own rule for what it sends by scatter()",
     "test_auto_scatter": "the same",
     "test_manual_scatter": "the option `scatter`; large arguments are found without it",
     "test_dask_backend_keywords": "the option `workers`; the queue gives work to all",

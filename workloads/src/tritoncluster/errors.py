@@ -1,5 +1,12 @@
 """What can go wrong in a way that the user can mend; each message is one line that says how."""
 
+import errno
+
+from tritoncluster.quantities import seconds as duration
+
+#: What a disk says that has no room.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class InputError(ValueError):
     """A parameter, file or address that can't be used. Nothing has been started or changed."""
@@ -10,10 +17,37 @@ class ClusterUnusableError(InputError):
 
 
 class ClusterLostError(RuntimeError):
-    """The scheduler went away while a job ran."""
+    """The scheduler went away while a job ran, or let go of the job's tasks.
 
-    def __init__(self) -> None:
-        super().__init__("the scheduler went away while the job ran; run it again when the cluster is back")
+    Parameters
+    ----------
+    how
+        "lost"; "restarted", as by `client.restart()`; "cancelled", as by `client.cancel()`; or "futures", which were
+        lost with the scheduler, and only their program can make them again.
+    waited
+        Seconds for which it was waited for.
+    refusal
+        Why the next one does not let this program in.
+    """
+
+    def __init__(self, how: str = "lost", waited: float = 0.0, refusal: str = "") -> None:
+        super().__init__(
+            {
+                "lost": f"the scheduler went away while the job ran{_since(waited, refusal)}; run it again when the "
+                "cluster is back",
+                "restarted": "the cluster was restarted while the job ran; run it again",
+                "cancelled": "the job's tasks were cancelled while it ran; run it again",
+                "futures": "the scheduler went away, and with it the script's futures, which Dask keeps nowhere else; "
+                "run it again when the cluster is back. What goes through the backend 'balanced' or balanced_map "
+                "waits for the scheduler and goes on",
+            }[how]
+        )
+
+
+def _since(waited: float, refusal: str) -> str:
+    if refusal:
+        return f", and the next one refuses this program: {refusal}"
+    return f", and was not back in {duration(waited)}" if waited else ""
 
 
 class JobStoppedError(Exception):

@@ -1,23 +1,19 @@
-"""The items of a run: which wait, which pieces have them, which are answered."""
+"""The items of a run that have no answer yet: which wait, and which chunks hold them."""
 
 import heapq
 import math
 from collections.abc import Iterable
 
-from tritoncluster.balance.crew import Piece
+from tritoncluster.balance.model import Chunk, Item
 
 
 class Items:
-    """Items by number, from 0, in the order in which they were added.
+    """Items in the order in which they are handed out: the longest first, equal ones as they were added.
+
+    Those that are answered, or with a worker, are not kept here.
 
     Attributes
     ----------
-    cost : list of float
-        An item's length relative to the others'.
-    done : list of bool
-        Whether an item is answered.
-    copies : list of list of Piece
-        The pieces of workers that hold an item.
     left : int
         Items without an answer.
     waiting_cost : float
@@ -25,84 +21,89 @@ class Items:
     """
 
     def __init__(self) -> None:
-        self.cost: list[float] = []
-        self.done: list[bool] = []
-        self.copies: list[list[Piece]] = []
         self.left = 0
         self.waiting_cost = 0.0
-        self._waits: list[bool] = []
-        # The longest first; among equals, in the order in which they came. The first of it waits indeed; others may no
-        # longer.
-        self._heap: list[tuple[float, int]] = []
+        self._added = self._waiting = 0
+        # The first of it waits indeed; others may no longer.
+        self._heap: list[tuple[float, int, Item]] = []
 
-    def add(self, cost: float) -> int:
-        """Take in an item, which waits, and give its number."""
-        self.cost.append(cost if cost > 0 and math.isfinite(cost) else 1.0)
-        self.done.append(False)
-        self.copies.append([])
-        self._waits.append(False)
+    def add(self, cost: float, payload: object) -> Item:
+        """Take in an item, which waits."""
+        item = Item(self._added, cost if cost > 0 and math.isfinite(cost) else 1.0, payload)
+        self._added += 1
         self.left += 1
-        self._wait(len(self.cost) - 1)
-        return len(self.cost) - 1
+        self._wait(item)
+        return item
+
+    def skip(self) -> int:
+        """Give the next number to an item that is answered already."""
+        self._added += 1
+        return self._added - 1
 
     @property
-    def first(self) -> int | None:
+    def first(self) -> Item | None:
         """The item that is next, None when none waits."""
-        return self._heap[0][1] if self._heap else None
+        return self._heap[0][2] if self._heap else None
 
-    def take(self) -> int:
+    def take(self) -> Item:
         """Give the item that is next; it no longer waits."""
-        item = self._heap[0][1]
+        item = self._heap[0][2]
         self._wait_no_longer(item)
         return item
 
-    def hold(self, piece: Piece) -> None:
-        """Note that a worker has a piece."""
-        for item in piece.items:
-            self.copies[item].append(piece)
+    def hold(self, chunk: Chunk) -> None:
+        """Note that a worker has a chunk."""
+        for item in chunk.items:
+            item.holders.append(chunk)
 
-    def drop(self, piece: Piece) -> list[int]:
-        """Note that a worker no longer has a piece; give its items without an answer. They wait."""
-        for item in piece.items:
-            if piece in self.copies[item]:
-                self.copies[item].remove(piece)
-        self.wait_unless_held(piece.items)
-        return [item for item in piece.items if not self.done[item]]
+    def drop(self, chunk: Chunk) -> list[Item]:
+        """Note that a worker no longer has a chunk; give its items without an answer. They wait."""
+        for item in chunk.items:
+            if chunk in item.holders:
+                item.holders.remove(chunk)
+        unanswered = [item for item in chunk.items if not item.done]
+        self.wait_unless_held(unanswered)
+        return unanswered
 
-    def shorten(self, piece: Piece, number: int) -> None:
-        """Take from a piece all but its first items, which other pieces have."""
-        for item in piece.items[number:]:
-            self.copies[item].remove(piece)
-        piece.items = piece.items[:number]
-        piece.cost = self.total_cost(piece.items)
+    def shorten(self, chunk: Chunk, number: int) -> None:
+        """Take from a chunk all but its first items, which other chunks have."""
+        for item in chunk.items[number:]:
+            item.holders.remove(chunk)
+        chunk.shorten(number)
 
-    def answer(self, item: int) -> None:
+    def answer(self, item: Item) -> None:
         """Note that an item is answered."""
-        self.done[item] = True
+        item.done = True
         self.left -= 1
-        self._wait_no_longer(item)
+        if item.waits:
+            self._wait_no_longer(item)
 
-    def wait_unless_held(self, items: Iterable[int]) -> None:
-        """Let items wait that have no answer, nor a worker that is counted upon."""
+    def wait_unless_held(self, items: Iterable[Item]) -> None:
+        """Let items wait that have no answer, nor a worker that is counted upon; and no others."""
         for item in items:
-            if not self.done[item] and not any(piece.counted_upon for piece in self.copies[item]):
+            if item.done or item.counted_upon:
+                self._wait_no_longer(item)
+            else:
                 self._wait(item)
 
-    def total_cost(self, items: Iterable[int]) -> float:
-        """Add up costs."""
-        return math.fsum(self.cost[item] for item in items)
+    def _wait(self, item: Item) -> None:
+        if not item.waits:
+            item.waits = True
+            self._waiting += 1
+            self.waiting_cost += item.cost
+            heapq.heappush(self._heap, (-item.cost, item.number, item))
 
-    def _wait(self, item: int) -> None:
-        if not self._waits[item]:
-            self._waits[item] = True
-            self.waiting_cost += self.cost[item]
-            heapq.heappush(self._heap, (-self.cost[item], item))
-
-    def _wait_no_longer(self, item: int) -> None:
-        if self._waits[item]:
-            self._waits[item] = False
-            self.waiting_cost -= self.cost[item]
-        while self._heap and not self._waits[self._heap[0][1]]:
+    def _wait_no_longer(self, item: Item) -> None:
+        if not item.waits:
+            return
+        item.waits = False
+        self._waiting -= 1
+        self.waiting_cost -= item.cost
+        while self._heap and not self._heap[0][2].waits:
             heapq.heappop(self._heap)
+        # Answered ones deep in the heap, behind longer ones that come all the time, would never be let go of.
+        if len(self._heap) > 2 * self._waiting + 100:
+            self._heap = [(-each.cost, each.number, each) for each in {each for *_, each in self._heap if each.waits}]
+            heapq.heapify(self._heap)
         if not self._heap:
             self.waiting_cost = 0.0

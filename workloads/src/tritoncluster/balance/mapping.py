@@ -1,18 +1,23 @@
 """A map over the workers of a cluster that are nothing alike."""
 
-import functools
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from distributed import Client, get_client
 
-from tritoncluster.balance.pieces import Call, Sharing, name_of
+from tritoncluster.balance.arguments import Pickled
+from tritoncluster.balance.broadcast import Sharing
+from tritoncluster.balance.chunks import in_call
+from tritoncluster.balance.driver import Options
+from tritoncluster.balance.outcomes import Failure, Result
 from tritoncluster.balance.queue import PATIENCE
-from tritoncluster.balance.run import Failure, Run
+from tritoncluster.balance.run import Run, check_client
+from tritoncluster.weight import weight_of
 
 #: Items that are with the cluster, or wait here to be taken in order, at any time.
 MAX_ITEMS = 20_000
+#: Of these, how many have to be answered before more are taken.
+BATCH = 100
 
 
 def balanced_map(
@@ -24,11 +29,16 @@ def balanced_map(
     cost: Callable[[Any], float] | None = None,
     sharing: Sharing | None = None,
     patience: float = PATIENCE,
-) -> Iterator[Any]:
+    weight: float | None = None,
+) -> Generator[Any, None, None]:
     """Call `function(item)` for each item on the cluster; fast workers make more of the calls.
 
-    Calls are made in pieces of about equal time; one may be made twice, so it should do nothing but return a value. An
-    iterator that is left early, as by an error or Ctrl-C, ends the work on the cluster.
+    Calls are made in chunks of about equal time; one may be made twice, so it should do nothing but return a value. An
+    iterator that is left early, as by an error or Ctrl-C, ends the work on the cluster. Inside a call of another map,
+    or of the backend "balanced", the calls are made there, one after the other.
+
+    Each call gets the function as it was when the map was asked for, its item as it was when it was taken from `items`,
+    and both for itself: what it does to them, nobody else sees. Arrays of more than a megabyte are read-only.
 
     Parameters
     ----------
@@ -36,7 +46,7 @@ def balanced_map(
         May be a `functools.partial`. What it brings, arguments or a closure, travels once to each worker if it is
         large.
     items
-        May be without end.
+        May be without end. They are taken no faster than they are computed, and their results consumed.
     client
         Whose cluster to use; by default Dask's current client.
     ordered
@@ -46,7 +56,10 @@ def balanced_map(
     sharing
         Where large arguments are; by default they leave the workers at the end.
     patience
-        Seconds before which no piece is overdue.
+        Seconds before which no chunk is a straggler.
+    weight
+        The map's share of workers that others use, too, relative to theirs: from 0.1 to 10. By default what Dask's
+        configuration has as `tritoncluster.weight`, or 1.
 
     Yields
     ------
@@ -55,69 +68,116 @@ def balanced_map(
 
     Raises
     ------
+    TypeError
+        When there is nothing to call or to iterate over, or the client is asynchronous.
+    ValueError
+        When there is no client, or the weight is none.
     ClusterLostError
-        When the scheduler goes away.
+        When the scheduler goes away, or lets go of the tasks.
     WorkersLostError
         When workers die of a call.
-    Exception
+    BaseException
         What a call raised, with the worker's traceback as a note.
+
+    Examples
+    --------
+    >>> from tritoncluster.balance import Sharing, balanced_map
+    >>> from tritoncluster.cluster import connect
+    >>> with connect(workers=2) as client:
+    ...     list(balanced_map(abs, [-1, 2, -3], client))
+    [1, 2, 3]
+
+    Long items first, and results as they come:
+
+    >>> with connect(workers=2) as client:
+    ...     sorted(balanced_map(len, ["a", "bbb", "cc"], client, ordered=False, cost=len))
+    [1, 2, 3]
+
+    A large table that several maps need stays on the workers between them:
+
+    >>> import functools, operator
+    >>> table = list(range(100_000))
+    >>> with connect(workers=2) as client, Sharing(client) as sharing:
+    ...     look_up = functools.partial(operator.getitem, table)
+    ...     first = list(balanced_map(look_up, [5, 6], client, sharing=sharing))
+    ...     second = list(balanced_map(look_up, [7], client, sharing=sharing))
+    >>> first + second
+    [5, 6, 7]
     """
+    if not callable(function):
+        raise TypeError(f"balanced_map needs a function to call, not {function!r}")
+    iterator = iter(items)
+    if in_call():
+        return _sequential(function, iterator)
     client = client or get_client()
-    own = sharing or Sharing(client)
-    run = Run(client, name_of(function), own, patience=patience)
-    try:
-        call = _caller(function, own)
-        yield from _results(run, call, iter(items), cost, ordered=ordered)
-    finally:
-        run.end()
-        if sharing is None:
-            own.release()
+    check_client(client)
+    options = Options(patience=patience, bounded=True, ordered=ordered, weight=weight_of(weight))
+    own = None
+    if sharing is None:
+        own = sharing = Sharing(client)
+    run = Run(client, function, sharing, options)
+    results = _results(run, function, _Source(run, iterator, cost), own, ordered=ordered)
+    next(results)  # nothing: from here on, it ends the run, whatever happens
+    return results
+
+
+class _Source:
+    """Takes items from where they come from, no faster than they are computed and consumed."""
+
+    def __init__(self, run: Run, items: Iterator[Any], cost: Callable[[Any], float] | None) -> None:
+        self._run, self._items, self._cost = run, items, cost
+        self.added = 0
+        self.exhausted = False
+
+    def feed(self, function: Pickled, given: int) -> None:
+        """Add calls of items, when so many results have been given."""
+        if self.exhausted or self.added - given > MAX_ITEMS - BATCH:
+            return
+        while self.added - given < MAX_ITEMS and self._run.has_room:
+            try:
+                item = next(self._items)
+            except StopIteration:
+                self.exhausted = True
+                break
+            self._run.add([(function, (item,), {})], self._cost(item) if self._cost else 1.0)
+            self.added += 1
+        # Whoever has the items may change them next.
+        self._run.settle()
+        if self.exhausted:
+            self._run.complete()
 
 
 def _results(
-    run: Run,
-    call: Callable[[Any], Call],
-    items: Iterator[Any],
-    cost: Callable[[Any], float] | None,
-    *,
-    ordered: bool,
-) -> Iterator[Any]:
-    def feed(number: int) -> None:
-        batch = list(islice(items, number))
-        for item in batch:
-            run.add([call(item)], cost(item) if cost else 1.0)
-        if len(batch) < number:
-            run.complete()
-
-    feed(MAX_ITEMS)
-    run.start()
-    early: dict[int, Any] = {}
-    following = 0
-    while outcome := run.outcome():
-        if isinstance(outcome, Failure):
-            raise outcome.error
-        if not ordered:
-            feed(1)
-            yield outcome.results[0]
-            continue
-        early[outcome.item] = outcome.results[0]
-        while following in early:
-            feed(1)
-            yield early.pop(following)
-            following += 1
+    run: Run, function: Any, source: _Source, own: Sharing | None, *, ordered: bool
+) -> Generator[Any, None, None]:
+    # Of results that came before it was their turn, and are still pickled.
+    early: dict[int, Result] = {}
+    given = 0
+    try:
+        pickled = run.function(function)
+        yield
+        source.feed(pickled, given)
+        run.start()
+        while outcome := run.outcome():
+            if isinstance(outcome, Failure):
+                raise outcome.error
+            early[outcome.item] = outcome
+            while early and (not ordered or given in early):
+                result = early.pop(given if ordered else next(iter(early)))
+                run.took(result)
+                given += 1
+                source.feed(pickled, given)
+                yield result.results[0]
+            source.feed(pickled, given)
+        if not source.exhausted or given < source.added:
+            raise RuntimeError(f"{source.added - given} of {source.added} results are missing: a fault of ours")
+    finally:
+        run.end()
+        early.clear()
+        if own:
+            own.release()
 
 
-def _caller(function: Callable[..., Any], sharing: Sharing) -> Callable[[Any], Call]:
-    """Give what makes a call of an item."""
-    if isinstance(function, functools.partial):
-        inner, args, kwargs = function.func, function.args, function.keywords
-        for argument in (*args, *kwargs.values()):
-            sharing.share_if_large(argument)
-        return lambda item: (inner, (*args, item), kwargs)
-    if sharing.share_if_large(function):
-        return lambda item: (_apply, (function, item), {})
-    return lambda item: (function, (item,), {})
-
-
-def _apply(function: Callable[[Any], Any], item: Any) -> Any:
-    return function(item)
+def _sequential(function: Callable[[Any], Any], items: Iterator[Any]) -> Generator[Any, None, None]:
+    for item in items:
+        yield function(item)

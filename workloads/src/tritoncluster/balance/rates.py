@@ -8,7 +8,7 @@ from dataclasses import dataclass
 #: noticed, one that has a share of a processor and is stopped and started every tenth of a second is not misjudged.
 HALF_LIFE_ITEMS, HALF_LIFE_SECONDS = 8.0, 1.0
 #: Seconds below which lengths of items are not told apart: a worker with a share of a processor is stopped and started
-#: every tenth of a second, and a piece holds many such items anyway.
+#: every tenth of a second, and a chunk holds many such items anyway.
 SHORT = 0.1
 
 
@@ -20,7 +20,13 @@ class _Measured:
 
 
 class Rates:
-    """Speeds of workers, in units of work a second for one of the worker's threads."""
+    """Speeds of workers, in units of work a second for one of the worker's threads.
+
+    Attributes
+    ----------
+    longest : float
+        The length of the longest item, as a multiple of what its cost let expect.
+    """
 
     def __init__(self) -> None:
         self._earlier: dict[str, float] = {}
@@ -28,7 +34,8 @@ class Rates:
         # Over all measured workers that were known: the work they did, and what they would have done at earlier speed.
         self._did = self._would = 0.0
         # Of items' lengths as multiples of what their costs let expect: number, sum, and sum of squares.
-        self._lengths = [0.0, 0.0, 0.0]
+        self._lengths = 0.0, 0.0, 0.0
+        self.longest = 0.0
 
     def know(self, earlier: Mapping[str, float]) -> None:
         """Take in speeds by name of the worker, as `to_remember` gave them in an earlier run.
@@ -53,13 +60,16 @@ class Rates:
         if name in self._earlier:
             self._did += work
             self._would += time * self._earlier[name]
-        lengths = self._lengths
         speed = measured.work / measured.seconds
-        for cost, second in zip(costs, seconds, strict=True):
-            length = max(SHORT, second) / max(SHORT, cost / speed)
-            lengths[0] += 1
-            lengths[1] += length
-            lengths[2] += length**2
+        expected = [cost / speed for cost in costs]
+        # Mostly all of them are too short to be told apart.
+        if max(*seconds, *expected) <= SHORT:
+            lengths = [1.0] * len(costs)
+        else:
+            lengths = [max(SHORT, each) / max(SHORT, of) for each, of in zip(seconds, expected, strict=True)]
+        number, total, squares = self._lengths
+        self._lengths = number + len(lengths), total + sum(lengths), squares + sum([each**2 for each in lengths])
+        self.longest = max(self.longest, *lengths)
 
     def measured(self, name: str) -> float:
         """Give the seconds of work that worker `name` has finished in this run."""
@@ -67,8 +77,8 @@ class Rates:
 
     def speed(self, name: str) -> float | None:
         """Give the speed of worker `name`: measured, or as earlier; None when neither is known."""
-        if name in self._measured:
-            return self._measured[name].work / self._measured[name].seconds
+        if measured := self._measured.get(name):
+            return measured.work / measured.seconds
         if name in self._earlier:
             return self._earlier[name] * (self._did / self._would if self._would else 1.0)
         return None

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 
-from tritoncluster.balance.crew import Piece
+from tritoncluster.balance.model import Chunk
 from tritoncluster.balance.queue import PATIENCE, Queue
 
-#: Seconds between looks at what is late, and until a lost worker is noticed.
-TICK, NOTICE = 0.1, 0.5
-#: Seconds that a piece costs the fastest worker beside its items, others more as they are slower; and a message's.
+#: Seconds between looks at what is late, until a lost worker is noticed, and until a question without an answer is
+#: held for one.
+TICK, NOTICE, PROBE = 0.1, 0.5, 2.0
+#: Seconds that a chunk costs the fastest worker beside its items, others more as they are slower; and a message's.
 OVERHEAD, DELAY = 0.004, 0.003
 
 
@@ -34,7 +35,8 @@ class SimulatedWorker:
     threads
         How many.
     comes, dies, hangs
-        Seconds after the run's start at which it does; one that hangs says nothing any more, and is still there.
+        Seconds after the run's start at which it does; one that hangs says nothing any more, also when it is asked, and
+        is still there.
     changes, factor
         When its speed changes, and by what it is multiplied then.
     """
@@ -69,18 +71,21 @@ class Simulated:
     ----------
     seconds, bound
         How long it took, and how long it would take if work could be divided at will; of the longest item, too.
-    pieces, deciding
-        Pieces that were sent, and the seconds of this process that the decisions took.
+    chunks, deciding
+        Chunks that were sent, and the seconds of this process that it took to decide and to take note of answers.
+    decisions
+        Seconds of this process that each decision took.
     lost
-        Items in pieces that a worker had begun when it died.
+        Items in chunks that a worker had begun when it died.
     answers
         Items in the order in which they were answered first.
     """
 
     seconds: float = 0.0
     bound: float = 0.0
-    pieces: int = 0
+    chunks: int = 0
     deciding: float = 0.0
+    decisions: list[float] = field(default_factory=list)
     lost: int = 0
     answers: list[int] = field(default_factory=list)
 
@@ -126,11 +131,12 @@ class Simulation:
         self._random = random.Random(0)  # noqa: S311 - no secrets
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._number = 0
-        self._queued: dict[str, deque[Piece]] = {name: deque() for name in self.workers}
+        self._queued: dict[str, deque[Chunk]] = {name: deque() for name in self.workers}
         self._free = {name: worker.threads for name, worker in self.workers.items()}
-        self._unwanted: set[Piece] = set()
-        # When each item of a running piece ends, after its start.
-        self._ends: dict[Piece, list[float]] = {}
+        self._unwanted: set[Chunk] = set()
+        self._asked: set[str] = set()
+        # When each item of a running chunk ends, after its start.
+        self._ends: dict[Chunk, list[float]] = {}
 
     def run(self) -> Simulated:
         """Run to the end.
@@ -173,75 +179,88 @@ class Simulation:
     def _tick(self, now: float) -> None:
         # Ever less often: a worker that is given up after a day needs no million looks.
         self._at(now + max(TICK, now / 100), self._tick)
+        for worker in self.queue.doubtful(now):
+            if worker.address not in self._asked:
+                self._asked.add(worker.address)
+                self._at(now + PROBE, partial(self._ask, worker.address, now))
+
+    def _ask(self, name: str, asked: float, now: float) -> None:
+        self._asked.discard(name)
+        if name in self.queue.workers and self.workers[name].hangs <= asked:
+            self.queue.suspect(name, now)
 
     def _come(self, name: str, _now: float) -> None:
         self.queue.add_worker(name, name, self.workers[name].threads)
 
     def _die(self, name: str, _now: float) -> None:
-        pieces = self.queue.remove_worker(name)
-        self.result.lost += sum(len(piece.items) for piece in pieces if piece.start is not None)
-        self._unwanted.update(pieces)
+        chunks = self.queue.remove_worker(name)
+        self.result.lost += sum(len(chunk.items) for chunk in chunks if chunk.start is not None)
+        self._unwanted.update(chunks)
 
     def _decide(self, now: float) -> None:
-        clock = time.perf_counter()
+        clock = time.process_time()
         decision = self.queue.decide(now)
-        self.result.deciding += time.perf_counter() - clock
-        self.result.pieces += len(decision.sent)
+        seconds = time.process_time() - clock
+        self.result.deciding += seconds
+        self.result.decisions.append(seconds)
+        self.result.chunks += len(decision.sent)
         self._unwanted.update(decision.taken)
-        for piece in decision.shortened:
-            self._at(now + DELAY, partial(self._shorten, piece, len(piece.items)))
-        for piece in decision.sent:
-            self._at(now + DELAY, partial(self._arrive, piece))
+        for chunk in decision.shortened:
+            self._at(now + DELAY, partial(self._shorten, chunk, len(chunk.items)))
+        for chunk in decision.sent:
+            self._at(now + DELAY, partial(self._arrive, chunk))
+        if decision.more:
+            self._decide(now)
+            return
         self.watch(self.queue, now)
 
-    def _arrive(self, piece: Piece, now: float) -> None:
-        self._queued[piece.worker.name].append(piece)
-        self._begin(piece.worker.name, now)
+    def _arrive(self, chunk: Chunk, now: float) -> None:
+        self._queued[chunk.worker.name].append(chunk)
+        self._begin(chunk.worker.name, now)
 
     def _begin(self, name: str, now: float) -> None:
         worker, queued = self.workers[name], self._queued[name]
         while self._free[name] and queued and now < min(worker.dies, worker.hangs):
-            piece = queued.popleft()
-            if piece in self._unwanted:
+            chunk = queued.popleft()
+            if chunk in self._unwanted:
                 continue
             self._free[name] -= 1
             ends = [now]
-            for item in piece.items:
-                cost = self.costs[item] * (1 + self.noise * self._random.uniform(-1, 1))
+            for item in chunk.items:
+                cost = self.costs[item.number] * (1 + self.noise * self._random.uniform(-1, 1))
                 ends.append(worker.end(ends[-1], cost))
-            self._ends[piece] = ends
-            self._plan(piece)
+            self._ends[chunk] = ends
+            self._plan(chunk)
 
-    def _plan(self, piece: Piece) -> None:
-        worker, ends = self.workers[piece.worker.name], self._ends[piece]
+    def _plan(self, chunk: Chunk) -> None:
+        worker, ends = self.workers[chunk.worker.name], self._ends[chunk]
         end = ends[-1] + OVERHEAD * self._fastest / worker.speed
-        if end < min(worker.dies, worker.hangs):
-            self._at(end, partial(self._finish, piece, len(ends)))
+        self._at(end, partial(self._finish, chunk, len(ends)))
 
-    def _shorten(self, piece: Piece, number: int, now: float) -> None:
-        ends = self._ends.get(piece, [])
+    def _shorten(self, chunk: Chunk, number: int, now: float) -> None:
+        ends = self._ends.get(chunk, [])
         # What it has begun by then is finished.
         last = max(number, sum(end <= now for end in ends))
         if last < len(ends) - 1:
             del ends[last + 1 :]
-            self._plan(piece)
+            self._plan(chunk)
 
-    def _finish(self, piece: Piece, number: int, now: float) -> None:
-        ends = self._ends.get(piece, [])
-        if len(ends) != number:
-            # It was made shorter since this was planned.
+    def _finish(self, chunk: Chunk, number: int, now: float) -> None:
+        ends, worker = self._ends.get(chunk, []), self.workers[chunk.worker.name]
+        # It was made shorter since this was planned, or nobody is there any more who would say so.
+        if len(ends) != number or now >= min(worker.dies, worker.hangs):
             return
-        del self._ends[piece]
-        self._free[piece.worker.name] += 1
-        self._begin(piece.worker.name, now)
+        del self._ends[chunk]
+        self._free[chunk.worker.name] += 1
+        self._begin(chunk.worker.name, now)
         seconds = [end - begin for begin, end in pairwise(ends)]
-        self._at(now + DELAY, partial(self._answer, piece, seconds))
+        self._at(now + DELAY, partial(self._answer, chunk, seconds))
 
-    def _answer(self, piece: Piece, seconds: list[float], now: float) -> None:
-        if piece in self._unwanted:
+    def _answer(self, chunk: Chunk, seconds: list[float], now: float) -> None:
+        if chunk in self._unwanted:
             return
-        clock = time.perf_counter()
-        finished = self.queue.finished(piece, seconds, now)
-        self.result.deciding += time.perf_counter() - clock
+        clock = time.process_time()
+        finished = self.queue.finished(chunk, seconds, now)
+        self.result.deciding += time.process_time() - clock
         self._unwanted.update(finished.obsolete)
-        self.result.answers += [piece.items[place] for place in finished.new]
+        self.result.answers += [chunk.items[place].number for place in finished.new]
