@@ -1,32 +1,27 @@
 """The cluster that work runs on: the one that Dask's configuration names, or one of this machine's own cores."""
 
 import asyncio
-import logging
-import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import dask.config
 from dask.utils import parse_timedelta
-from distributed import Client, LocalCluster
-from distributed.comm import connect as comm_connect
-from distributed.deploy.spec import SpecCluster
-from distributed.security import Security
+from distributed import Client
 from joblib import cpu_count
 
+from tritoncluster.balance.reconnection import link_of
+from tritoncluster.certificates import follow
+from tritoncluster.embedded import embedded
 from tritoncluster.errors import ClusterUnusableError, InputError
 from tritoncluster.nodes import reason
+from tritoncluster.reach import UnreachableError, knock
 from tritoncluster.tls import break_alone, expired_certificate
-from tritoncluster.versions import differences
-
-logger = logging.getLogger(__name__)
+from tritoncluster.versions import differences, unmet
 
 #: How long to wait for a scheduler's answer, and then for its first worker. A scheduler that shares a small or busy
 #: host with its workers can take 10 s for a handshake.
 CONNECT_TIMEOUT = "30 s"
-#: Seconds for embedded workers to finish what they are at when the cluster ends.
-GRACE = 1.0
 
 
 @contextmanager
@@ -40,7 +35,8 @@ def connect(
     """Yield a client of the configured cluster, or of an embedded one that ends with the context.
 
     The cluster is the one whose scheduler Dask's configuration names (`scheduler-address`, which the environment
-    variable `DASK_SCHEDULER_ADDRESS` sets too). Without one, worker processes start on this machine, on loopback.
+    variable `DASK_SCHEDULER_ADDRESS` sets too). Without one, worker processes start on this machine, on loopback. They
+    do not run the script that starts them, which needs no `if __name__ == "__main__"`.
 
     Parameters
     ----------
@@ -57,11 +53,31 @@ def connect(
     InputError
         When a shape is given for a cluster that runs already.
     ClusterUnusableError
-        When the scheduler does not answer, has no workers, or has other versions than this process.
+        When the scheduler does not answer, has no workers, or has other versions than this process, and when this
+        process has not the versions that the package needs.
+
+    Examples
+    --------
+    >>> from tritoncluster.cluster import connect
+    >>> with connect(workers=1) as client:
+    ...     client.submit(sum, [1, 2, 3]).result()
+    6
+
+    Functions of the script itself can be used in tasks, also without a name:
+
+    >>> def square(number):
+    ...     return number * number
+    >>> with connect(workers=2) as client:
+    ...     client.gather(client.map(square, range(4)))
+    ...     client.submit(lambda: [square(5)]).result()
+    [0, 1, 4, 9]
+    [25]
     """
+    if must_be_usable and (found := unmet()):
+        raise ClusterUnusableError(f"this Python does not have what tritoncluster needs: {'; '.join(found)}")
     address = dask.config.get("scheduler-address", None)
     if not address:
-        with _embedded(workers or cpu_count(), threads_per_worker or 1) as client:
+        with embedded(workers or cpu_count(), threads_per_worker or 1) as client:
             yield client
         return
     if workers or threads_per_worker:
@@ -73,76 +89,30 @@ def connect(
 
 
 @contextmanager
-def _embedded(workers: int, threads_per_worker: int) -> Iterator[Client]:
-    with (
-        _no_process_left(),
-        # A killed worker's nanny starts another. Dask gives up on a nanny whose new worker is not there in 15 s, for
-        # good; on a small or busy machine starting takes longer.
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),
-        # Dask's memory manager takes a copy of data from a worker as soon as no task there waits for it; ours wait in
-        # the client, and the next would fetch it again.
-        dask.config.set({"distributed.scheduler.active-memory-manager.start": False}),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=threads_per_worker,
-            processes=True,
-            host="127.0.0.1",
-            # A free port: someone else's dashboard may have the usual one.
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            preload=["tritoncluster.preload"],
-            # What a worker would log of a failed task reaches the caller as an exception.
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        # The scheduler shares this process: results that pass by it would be copied once more.
-        Client(cluster, direct_to_workers=True) as client,
-    ):
-        try:
-            yield client
-        finally:
-            # Closing the cluster would give a task that still runs, after Ctrl-C, four seconds.
-            cluster.sync(_stop_workers, cluster)
-
-
-async def _stop_workers(cluster: LocalCluster) -> None:
-    await asyncio.gather(*(nanny.close(timeout=GRACE) for nanny in cluster.workers.values()))
-
-
-@contextmanager
-def _no_process_left() -> Iterator[None]:
-    """End the processes that started inside, when they are still there: Ctrl-C can come while a cluster starts."""
-    before = set(multiprocessing.active_children())
-    try:
-        yield
-    except KeyboardInterrupt:
-        # A half-started cluster can't be closed: its exit handler would raise.
-        SpecCluster._instances.clear()  # noqa: SLF001 - there is no public way
-        raise
-    finally:
-        for process in set(multiprocessing.active_children()) - before:
-            if process.name.startswith("Dask Worker process"):  # joblib's are not ours to end
-                process.kill()
-
-
-@contextmanager
 def _remote(address: str, timeout: str, *, must_be_usable: bool) -> Iterator[Client]:
     break_alone()
     _refuse_expired_certificate()
     try:
-        # In a thread, because a notebook has an event loop in this one. Client() has a time-out too, but waits for ever
-        # for a server that accepts connections and then says nothing.
+        # In a thread, because a notebook has an event loop in this one.
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(asyncio.run, _knock(address, parse_timedelta(timeout))).result()
+            pool.submit(asyncio.run, knock(address, parse_timedelta(timeout))).result()
         client = Client(address, timeout=timeout)
+        follow(client)
+    except ImportError as error:  # how Dask's client puts what the scheduler refuses it for
+        raise ClusterUnusableError(f"the scheduler at {address} refuses this program: {error}") from None
     except (OSError, ValueError, TypeError, RuntimeError) as error:
+        if isinstance(error, UnreachableError) and error.remedy:
+            raise ClusterUnusableError(f"no scheduler answers at {address} ({error}); {error.remedy}") from None
+        why = str(error) if isinstance(error, UnreachableError) else reason(error)
         raise ClusterUnusableError(
-            f"no scheduler answers at {address} ({reason(error)}); check that it runs, that the address and port are "
-            "right, that no firewall is between, and that both sides use TLS, with certificates of one authority, or "
-            "neither does"
+            f"no scheduler answers at {address} ({why}); check that it runs, that the address and port are right, that "
+            "no firewall is between, and that both sides use TLS, with certificates of one authority, or neither does"
         ) from None
     try:
         if must_be_usable:
             _refuse_unusable(client, address, timeout)
+        # From here on it waits for its scheduler.
+        link_of(client)
         yield client
     finally:
         # A client whose scheduler went away may learn of it only while it closes.
@@ -160,15 +130,6 @@ def _refuse_expired_certificate() -> None:
         ) from None
     if expired:
         raise ClusterUnusableError(f"the client's certificate is {expired}; get a new one from the cluster's owner")
-
-
-async def _knock(address: str, seconds: float) -> None:
-    arguments = Security().get_connection_args("client")
-    try:
-        comm = await asyncio.wait_for(comm_connect(address, timeout=seconds, **arguments), seconds)
-    except TimeoutError:
-        raise TimeoutError(f"no answer in {seconds:g} s") from None
-    comm.abort()
 
 
 def _refuse_unusable(client: Client, address: str, timeout: str) -> None:

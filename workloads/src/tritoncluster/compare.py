@@ -1,26 +1,28 @@
 """The same work serially, with joblib's threads and processes, and on the cluster, our way and joblib's."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
+import dask
 from distributed import Client
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from tritoncluster.errors import JobStoppedError
 from tritoncluster.jobs import Job, Progress, silent
-from tritoncluster.nodes import scheduler_address
-from tritoncluster.record import Span, Worker, describe_workers, keep_spans, plain, spans_since
+from tritoncluster.nodes import ask_workers, scheduler_address
+from tritoncluster.nodes import workers as known_workers
+from tritoncluster.record import Span, SpanRecorder, Worker, describe_workers, plain
 from tritoncluster.versions import installed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 CLUSTER, JOBLIBS_DASK = "cluster", "joblib's dask"
 #: A ratio to serial work that is no better than this says that the cluster does not help.
 WORTH_IT = 0.9
+#: For a worker to import what the work needs, in seconds; scikit-learn takes a small computer half a minute.
+IMPORT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,13 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """One sentence on whether the cluster helps this job at this size."""
+        """Whether the cluster helps this job at this size, and what could not be compared."""
+        if all(worker.responding for worker in self.workers):
+            return self._verdict
+        return f"{self._verdict} {JOBLIBS_DASK} is left out: it waits for workers that do not answer."
+
+    @property
+    def _verdict(self) -> str:
         cluster = next(way for way in self.ways if way.name == CLUSTER)
         others = [way for way in self.ways if way.name in ("serial", "threads", "processes")]
         best = min(others, key=lambda way: way.seconds)
@@ -101,41 +109,60 @@ class Comparison:
         )
 
 
-def compare(client: Client, job: Job, progress: Progress = silent) -> Comparison:
+def compare(
+    client: Client, job: Job, progress: Progress = silent, *, workers: Sequence[Worker] | None = None
+) -> Comparison:
     """Do the work of `job` in every way that it has.
 
     Worker processes are started, and have imported what the work needs, before a clock runs; so does the cluster.
+
+    Parameters
+    ----------
+    client, job, progress
+        The cluster, what to do, and whom to tell how far it is.
+    workers
+        What `describe_workers` gave, if it was called before. Dask waits for those that hang. When there are some, the
+        poster's tasks go to the others alone, and joblib's Dask backend, which puts data on any worker, is left out.
     """
+    if workers is None:
+        workers = describe_workers(client)
     started = datetime.now(UTC)
     cores = cpu_count()
+    responding = {worker.name for worker in workers if worker.responding}
+    asked = [worker.address for worker in known_workers(client) if worker.dask_name in responding]
+    only: dict[str, Any] = {} if len(responding) == len(workers) else {"workers": asked}
+
+    def placed(work: Callable[[], object]) -> None:
+        with dask.annotate(**only):
+            work()
+
     runs: list[tuple[str, float, Callable[[], object]]] = [
         ("serial", 1.0, lambda: _with_joblib(job, "sequential", 1)),
         ("threads", 1.0, lambda: _with_joblib(job, "threading", cores)),
         ("processes", 1.0, lambda: _with_joblib(job, "loky", cores)),
         (CLUSTER, 1.0, lambda: _on_cluster(job, client)),
-        (JOBLIBS_DASK, 1.0, lambda: _with_joblib(job, "dask")),
-        *job.posters_ways(client),
+        *([] if only else [(JOBLIBS_DASK, 1.0, lambda: _with_joblib(job, "dask"))]),
+        *((name, share, partial(placed, work)) for name, share, work in job.posters_ways(client)),
     ]
     module = type(job).__module__
     with parallel_config("loky", n_jobs=cores):
         Parallel()(delayed(__import__)(module) for _ in range(4 * cores))
-    client.run(__import__, module)
-    keep_spans(client)
+    ask_workers(client, asked, __import__, module, seconds=IMPORT_SECONDS)
     ways = []
     for number, (name, share, work) in enumerate(runs):
         progress(f"ways ({name})", number, len(runs))
-        clock, begin = time.perf_counter(), time.time()
+        recorder = SpanRecorder(client) if name in (CLUSTER, JOBLIBS_DASK) else None
+        clock = time.perf_counter()
         work()
         seconds = time.perf_counter() - clock
-        spans = spans_since(client, begin) if name in (CLUSTER, JOBLIBS_DASK) else ()
-        ways.append(Way(name, seconds / share, share, spans))
+        ways.append(Way(name, seconds / share, share, recorder.spans() if recorder else ()))
     progress("ways", len(runs), len(runs))
     return Comparison(
         job.name,
         asdict(job),  # type: ignore[call-overload]
         started,
         ways,
-        describe_workers(client),
+        list(workers),
         scheduler_address(client),
         installed(),
     )

@@ -1,14 +1,19 @@
 """Questions to the scheduler and the workers, each with a time-out of its own: one that hangs delays no other."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from distributed import Client
 
-#: Questions under way at one time; each takes a connection to the scheduler.
-CONCURRENCY = 32
+#: For the scheduler to answer, in seconds: one that shares a small or busy host with its workers is slow.
+SCHEDULER_SECONDS = 10.0
+#: For a worker to answer a small question, in seconds.
+WORKER_SECONDS = 5.0
+#: Questions that are asked at one time; each takes a connection to the scheduler. One that is not answered within so
+#: many seconds is waited for beside the others.
+CONCURRENCY, SLOT_SECONDS = 32, 0.5
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class Worker:
         Where it spills to.
     nanny
         Whether a nanny watches it, which ends it when it takes more memory than its limit.
+    dask_name
+        As Dask has it: "3" where the name for people is "worker 3".
     """
 
     address: str
@@ -37,9 +44,10 @@ class Worker:
     memory_limit: int
     directory: str
     nanny: bool
+    dask_name: str = ""
 
 
-def workers(client: Client, seconds: float = 5.0) -> list[Worker]:
+def workers(client: Client, seconds: float = SCHEDULER_SECONDS) -> list[Worker]:
     """List the workers that the scheduler knows, by name.
 
     Raises
@@ -51,6 +59,8 @@ def workers(client: Client, seconds: float = 5.0) -> list[Worker]:
     async def identity() -> dict[str, Any]:
         if client.scheduler is None:
             raise ConnectionError("the connection to the scheduler is lost")
+        # As Dask documents it for asynchronous clients; Client.scheduler_info has no time-out, and gives what it knew
+        # before where the scheduler is gone.
         answer: dict[str, Any] = await asyncio.wait_for(client.scheduler.identity(n_workers=-1), seconds)
         return answer
 
@@ -63,6 +73,7 @@ def workers(client: Client, seconds: float = 5.0) -> list[Worker]:
             info["memory_limit"] or 0,
             info["local_directory"],
             bool(info["nanny"]),
+            str(info["name"]),
         )
         for address, info in known.items()
     ]
@@ -70,36 +81,66 @@ def workers(client: Client, seconds: float = 5.0) -> list[Worker]:
 
 
 def ask_workers(
-    client: Client, addresses: Iterable[str], question: Callable[..., Any], *arguments: Any, seconds: float
+    client: Client,
+    addresses: Iterable[str],
+    question: Callable[..., Any],
+    *arguments: Any,
+    seconds: float = WORKER_SECONDS,
+    nanny: bool = False,
 ) -> dict[str, Any]:
     """Call `question(*arguments)` on each worker, outside of its tasks.
 
     A coroutine function leaves the worker's event loop free; `dask_worker` among its parameters is the worker.
+
+    Parameters
+    ----------
+    client, addresses
+        The cluster, and those of its workers to ask; some may be gone.
+    question, arguments
+        What to call.
+    seconds
+        For each to answer. Those that hang are waited for beside the others: all together take little longer.
+    nanny
+        Ask the workers' nannies instead; `dask_worker` is the nanny then.
 
     Returns
     -------
     dict
         Address -> what came back, or the exception: of the question, or TimeoutError after `seconds`.
     """
+
+    def ask(address: str) -> Callable[[], Awaitable[Any]]:
+        async def run() -> Any:
+            return (await client.run(question, *arguments, workers=[address], nanny=nanny))[address]
+
+        return run
+
+    return gather(client, {address: ask(address) for address in addresses}, seconds=seconds)
+
+
+def gather(client: Client, questions: Mapping[str, Callable[[], Awaitable[Any]]], *, seconds: float) -> dict[str, Any]:
+    """Call coroutine functions in the client's event loop, many at a time; give key -> what came, or the exception."""
     gate = asyncio.Semaphore(CONCURRENCY)
 
-    async def ask(address: str) -> Any:
-        async def run() -> Any:
-            return (await client.run(question, *arguments, workers=[address]))[address]
-
+    async def ask(run: Callable[[], Awaitable[Any]]) -> Any:
         async with gate:
-            return await _answer(run, seconds)
+            asking = asyncio.ensure_future(_answer(run, seconds))
+            try:
+                await asyncio.wait([asking], timeout=SLOT_SECONDS)
+            except asyncio.CancelledError:
+                asking.cancel()
+                raise
+        return await asking
 
-    async def ask_all() -> dict[str, Any]:
-        unique = list(addresses)
-        answers = await asyncio.gather(*(ask(address) for address in unique))
-        return dict(zip(unique, answers, strict=True))
+    async def ask_all() -> list[Any]:
+        return await asyncio.gather(*map(ask, questions.values()))
 
-    answers: dict[str, Any] = client.sync(ask_all)
-    return answers
+    return dict(zip(questions, client.sync(ask_all), strict=True))
 
 
-def ask_scheduler(client: Client, question: Callable[..., Any], *arguments: Any, seconds: float) -> Any:
+def ask_scheduler(
+    client: Client, question: Callable[..., Any], *arguments: Any, seconds: float = SCHEDULER_SECONDS
+) -> Any:
     """Call `question(*arguments)` in the scheduler's process; give what came back, or the exception."""
 
     async def run() -> Any:
@@ -118,8 +159,8 @@ def scheduler_address(client: "Client") -> str:
 
 def reason(error: BaseException) -> str:
     """Say on one line what is at the bottom of an error; Dask's chain the reasons of each attempt."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    while following := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
+        error = following
     return " ".join(f"{type(error).__name__} {error}".split())
 
 
@@ -127,6 +168,6 @@ async def _answer(run: Callable[[], Awaitable[Any]], seconds: float) -> Any:
     try:
         return await asyncio.wait_for(run(), seconds)
     except TimeoutError:
-        return TimeoutError(f"no answer within {seconds:.0f} s")
+        return TimeoutError(f"no answer within {seconds:.2g} s")
     except Exception as error:  # noqa: BLE001 - whatever a node does wrong is an answer about that node
         return error

@@ -1,154 +1,269 @@
-"""A user's script on the cluster: `Client()` finds it, and the files that tasks need are on every worker."""
+"""A user's script on the cluster: `Client()` finds it, and what tasks need is on every worker."""
 
-import importlib
+import asyncio
+import builtins
+import importlib.util
 import os
-import runpy
 import sys
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from uuid import uuid4
+from types import ModuleType
 
 import dask.config
-from distributed import Client, Worker, get_worker
-from distributed.diagnostics.plugin import WorkerPlugin
+from distributed import CancelledError, Client, get_worker
+from distributed.client import ClosedClientError
 
+from tritoncluster.balance import internals
 from tritoncluster.balance.joblib import register
-from tritoncluster.errors import InputError
-from tritoncluster.nodes import scheduler_address
+from tritoncluster.balance.reconnection import on_return
+from tritoncluster.embedded import keep_main_out_of_workers
+from tritoncluster.errors import ClusterLostError
+from tritoncluster.imports import find_unit, on_path
+from tritoncluster.journal import current
+from tritoncluster.nodes import ask_scheduler, scheduler_address
+from tritoncluster.program import Program, is_in, prepare
+from tritoncluster.script_client import bound
+from tritoncluster.submitted import SubmittedFiles, begin, end, find, missing
+from tritoncluster.units import Unit
 
-#: The folder of a worker, below its local directory, that files are put into.
-FOLDER = "submitted"
+__all__ = ["FOLDERS", "Program", "advice", "local_path", "lost", "prepare", "run_program", "sent_along"]
 
-
-# In the process of a worker or a scheduler: file -> the scripts that brought it.
-_users: dict[Path, set[str]] = {}
-
-
-def _put(folder: Path, files: dict[str, bytes], script: str) -> None:
-    """Write a script's files, and make the modules among them importable."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        path = folder / name
-        if _users.get(path) and path.read_bytes() != content:
-            raise InputError(f"--with {name}: another script on this cluster has a different {name}; rename yours")
-        path.write_bytes(content)
-        _users.setdefault(path, set()).add(script)
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-
-
-def _remove(folder: Path, files: Iterable[str], script: str) -> None:
-    """Remove the files that no other script has, and forget the modules that came from them."""
-    for name in files:
-        path = folder / name
-        users = _users.get(path, set())
-        users.discard(script)
-        if not users:
-            path.unlink(missing_ok=True)
-            if getattr(sys.modules.get(path.stem), "__file__", None) == str(path):
-                del sys.modules[path.stem]
-
-
-def _scheduler_folder() -> Path:
-    return Path(tempfile.gettempdir()) / f"tritoncluster-{os.getpid()}" / FOLDER
-
-
-def _put_on_scheduler(files: dict[str, bytes], script: str) -> None:
-    _put(_scheduler_folder(), files, script)
-
-
-def _remove_from_scheduler(files: list[str], script: str) -> None:
-    _remove(_scheduler_folder(), files, script)
-
-
-class SubmittedFiles(WorkerPlugin):
-    """Puts files on every worker, also on those that come later, and makes modules among them importable.
-
-    Two scripts that run at the same time can share a file. If theirs differ, the second one is refused: a worker
-    process can import only one module of a name.
-
-    Parameters
-    ----------
-    files
-        Name -> content.
-    """
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files = files
-        self.name = f"submitted-files-{uuid4().hex}"
-
-    def setup(self, worker: Worker) -> None:
-        """Write the files."""
-        _put(Path(worker.local_directory) / FOLDER, self.files, self.name)
-
-    def teardown(self, worker: Worker) -> None:
-        """Remove them."""
-        _remove(Path(worker.local_directory) / FOLDER, self.files, self.name)
+#: Seconds for a worker to take or remove files; one that does not answer gets them when it does.
+PATIENCE = 10.0
+#: Bytes a second that a worker takes at least.
+SLOWEST = 1e6
+#: What a scheduler says that can't import what was sent to it.
+UNREADABLE = "Error during deserialization of the task graph"
+#: In the environment of a script and of the processes that it starts: the folders of what was submitted.
+FOLDERS = "TRITONCLUSTER_SUBMITTED"
 
 
 def local_path(name: str) -> Path:
-    """Give the path of a file that was submitted with the script, on a worker as in the script itself."""
+    """Give the path of a file that was submitted with the script, on a worker as in the script itself.
+
+    Parameters
+    ----------
+    name
+        Of a file that was named by `--with`, or the path of one in a folder that was, as "folder/file.csv".
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is none.
+    """
+    if path := find(name):
+        return path
     try:
-        return Path(get_worker().local_directory) / FOLDER / name
-    except ValueError:  # not on a worker
-        return Path(os.environ["TRITONCLUSTER_SUBMITTED"]) / name
+        get_worker()
+    except ValueError:  # not in a task
+        folders = os.environ.get(FOLDERS, str(Path(sys.argv[0]).resolve().parent)).split(os.pathsep)
+        paths = [Path(folder) / name for folder in folders]
+        return next((path for path in paths if path.exists()), paths[0])
+    raise FileNotFoundError(f"{name} is not on this worker; submit the script with --with {name}")
 
 
-def read_files(paths: Sequence[Path]) -> dict[str, bytes]:
-    """Read the files that go with a script.
+def lost(client: Client, error: BaseException) -> ClusterLostError | None:
+    """Give what to tell of a script's error when that is that the scheduler went away, None for any other."""
+    chain = _chain(error)
+    if ours := next((each for each in chain if isinstance(each, ClusterLostError)), None):
+        return ours
+    # The scheduler may be back already.
+    if any(map(internals.is_of_lost_connection, chain)):
+        return ClusterLostError("futures")
+    connected = client.scheduler_comm is not None and not client.scheduler_comm.closed()
+    if not connected and any(isinstance(each, (CancelledError, OSError, ClosedClientError)) for each in chain):
+        return ClusterLostError("futures")
+    return None
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain = [error]
+    while below := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(below)
+    return chain
+
+
+def advice(client: Client, program: Program, error: BaseException) -> str:
+    """Say what to do about a script's error when it is a module that the cluster doesn't have, "" otherwise."""
+    names = [each.name for each in _chain(error) if isinstance(each, ModuleNotFoundError) and each.name]
+    if not names and any(UNREADABLE in str(each) for each in _chain(error)):
+        answer = ask_scheduler(client, missing, sorted(program.imports), seconds=PATIENCE)
+        names = answer if isinstance(answer, list) else []
+    if not names:
+        return ""
+    name = names[0].partition(".")[0]
+    if unit := find_unit(name, [*program.folders, *on_path()]):
+        return f"the workers do not have {name}; add --with {os.path.relpath(unit.origin)}"
+    if module := sys.modules.get(name):
+        file = getattr(module, "__file__", None)
+        where = f", which is {os.path.relpath(file)} here" if file else ""
+        return f"the workers do not have {name}{where}; add --with and its file or folder, or install it there"
+    try:
+        installed = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        installed = None
+    if installed:
+        return f"the workers do not have {name}, which is installed here; install it there"
+    return f"there is no {name} in the script's folder; if it is a file or folder elsewhere, add --with and its path"
+
+
+def run_program(client: Client, program: Program, arguments: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Run a script as Python would, with `Client()` bound to the client's cluster.
+
+    Parameters
+    ----------
+    client
+        Of the cluster; the script's files are on it while it lives.
+    program
+        The script.
+    arguments
+        What the script is given.
+    tell
+        Takes lines for the user.
 
     Raises
     ------
     InputError
-        When one can't be read, or two have the same name.
+        When a file differs from one of another script that runs at this time. Nothing has run.
+    BaseException
+        Whatever the script raises, SystemExit among it.
     """
-    files: dict[str, bytes] = {}
-    for path in paths:
+    # A script may name the backend "balanced" without an import of ours, and have a LocalCluster of its own.
+    register()
+    keep_main_out_of_workers()
+    with (
+        sent_along(client, program, tell) as sent,
+        dask.config.set({"scheduler-address": scheduler_address(client)}),
+        bound(tell),
+        _as_main(program, arguments) as main,
+    ):
+        sys.meta_path.insert(0, sent)
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"--with {path} can't be read: {error.strerror}") from None
-        if path.name in files:
-            raise InputError(f"--with {path}: there is another file called {path.name}; rename one of them")
-        files[path.name] = content
-    return files
+            # In a context of its own, as a program has it: in this one, Dask's current client is the one that `with`
+            # names, whatever clients the script makes.
+            Context().run(exec, program.code, main.__dict__)
+        finally:
+            if sent in sys.meta_path:
+                sys.meta_path.remove(sent)
 
 
-def run_script(client: Client, script: Path, arguments: Sequence[str], files: dict[str, bytes]) -> None:
-    """Run a script as Python would, with `Client()` bound to the client's cluster.
+@contextmanager
+def sent_along(client: Client, program: Program, tell: Callable[[str], None]) -> Iterator[MetaPathFinder]:
+    """Have on the cluster what goes along with a script; give what finds more of it, as the script imports it.
 
     Raises
     ------
     InputError
         When a file differs from one of another script that runs at this time.
-    BaseException
-        Whatever the script raises, SystemExit among it.
     """
-    plugin = SubmittedFiles(files)
-    # A script may name the backend "balanced" without an import of ours.
-    register()
-    # The scheduler unpickles what `Client.map` is given. In this process it finds modules where the script does.
-    embedded = client.cluster is not None
-    old_arguments, old_path = sys.argv, sys.path[:]
-    sys.argv = [str(script), *arguments]
-    sys.path.insert(0, str(script.resolve().parent))
-    os.environ["TRITONCLUSTER_SUBMITTED"] = str(script.resolve().parent)
+    sent = _Sent(client, program, tell)
     try:
-        if files:
-            client.register_plugin(plugin)
-            if not embedded:
-                client.run_on_scheduler(_put_on_scheduler, files, plugin.name)
-        with dask.config.set({"scheduler-address": scheduler_address(client)}):
-            runpy.run_path(str(script), run_name="__main__")
+        sent.send(list(program.units.values()))
+        yield sent
     finally:
-        sys.argv, sys.path = old_arguments, old_path
         _close_others(client)
-        if files and client.status == "running":
-            client.unregister_worker_plugin(plugin.name)
-            if not embedded:
-                client.run_on_scheduler(_remove_from_scheduler, list(files), plugin.name)
+        sent.remove()
+
+
+class _Sent(MetaPathFinder):
+    """What is on the cluster; it also sends what reading the code did not find, when the script imports it."""
+
+    def __init__(self, client: Client, program: Program, tell: Callable[[str], None]) -> None:
+        self._client, self._program, self._tell = client, program, tell
+        #: What is there, and what puts it onto no other scheduler any more.
+        self._units: list[Unit] = []
+        self._stay: Callable[[], None] | None = None
+        #: Modules that are there or were looked for.
+        self._names = set(sys.modules)
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        """Find nothing, but see what is looked for."""
+        can_send = self._client.status == "running" and not _in_loop_of(self._client)
+        if path is None and fullname not in self._names and can_send:
+            self._names.add(fullname)
+            folders = [*self._program.folders, *on_path()]
+            if unit := find_unit(fullname, folders):
+                self.send([unit])
+        return None
+
+    def send(self, units: Sequence[Unit]) -> None:
+        if not units:
+            return
+        self._names |= {unit.module for unit in units}
+        if journal := current():
+            journal.add_files(units)
+        if self._stay is None:
+            self._stay = on_return(self._client, self._send_again)
+        self._units += units
+        seconds = _seconds(units)
+        elsewhere = self._client.cluster is None
+        late = ask_scheduler(
+            self._client, begin, SubmittedFiles(units), self._client.id, seconds, elsewhere, seconds=3 * seconds
+        )
+        if isinstance(late, Exception):
+            raise late
+        if late:
+            names = ", ".join(unit.name for unit in units)
+            self._tell(f"{', '.join(late)} did not answer within {seconds:.0f} s, and will get {names} when it does")
+
+    async def _send_again(self) -> None:
+        # Under another name: where the same scheduler is still there, it removes what the lost connection had.
+        seconds = _seconds(self._units)
+        plugin, elsewhere = SubmittedFiles(self._units), True
+        sending = self._client.run_on_scheduler(begin, plugin, self._client.id, seconds, elsewhere)
+        await asyncio.wait_for(sending, 3 * seconds)
+
+    def remove(self) -> None:
+        if self._stay:
+            self._stay()
+        if self._units and self._client.status == "running":
+            # What can't be removed now, the scheduler removes when it has lost the client.
+            ask_scheduler(self._client, end, self._client.id, PATIENCE, seconds=2 * PATIENCE)
+
+
+def _seconds(units: Sequence[Unit]) -> float:
+    """Give how long a worker may take to get files."""
+    return PATIENCE + sum(len(content) for unit in units for content in unit.files.values()) / SLOWEST
+
+
+def _in_loop_of(client: Client) -> bool:
+    try:
+        return asyncio.get_running_loop() is client.loop.asyncio_loop  # type: ignore[union-attr]
+    except RuntimeError:
+        return False
+
+
+@contextmanager
+def _as_main(program: Program, arguments: Sequence[str]) -> Iterator[ModuleType]:
+    """Make what Python has when it runs a script: its module, its arguments, its folder first on the path."""
+    main = ModuleType("__main__")
+    main.__dict__.update(__builtins__=builtins, __spec__=None)
+    if program.file != "<stdin>":
+        main.__file__ = program.file
+    own = program.own_folders
+    old_main, old_argv, old_path, old_modules = sys.modules["__main__"], sys.argv, sys.path[:], set(sys.modules)
+    sys.modules["__main__"] = main
+    sys.argv = [program.name, *arguments]
+    sys.path[:0] = own[:1]
+    sys.path += own[1:]
+    os.environ[FOLDERS] = os.pathsep.join(own)
+    try:
+        yield main
+    finally:
+        sys.modules["__main__"], sys.argv, sys.path[:] = old_main, old_argv, old_path
+        del os.environ[FOLDERS]
+        for name in set(sys.modules) - old_modules:
+            if is_in(sys.modules[name], program.folders):
+                del sys.modules[name]
 
 
 def _close_others(client: Client) -> None:

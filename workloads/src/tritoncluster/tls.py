@@ -16,6 +16,8 @@ from typing import Any
 import dask.config
 from tornado.iostream import SSLIOStream
 
+from tritoncluster.certificates import follow
+
 
 def break_alone() -> None:
     """Clear OpenSSL's errors before each read and write of this process's event loops; once is enough."""
@@ -27,9 +29,10 @@ def break_alone() -> None:
         setattr(SSLIOStream, name, _after(clear, getattr(SSLIOStream, name)))
 
 
-def dask_setup(_server: Any) -> None:
-    """Do it in the process of a scheduler, a nanny or a worker."""
+def dask_setup(process: Any) -> None:
+    """Do it in the process of a scheduler, a nanny or a worker, which follows its certificates' files then."""
     break_alone()
+    follow(process)
 
 
 def _after(clear: Any, method: Any) -> Any:

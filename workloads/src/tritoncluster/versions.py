@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from platform import python_version
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,28 @@ def installed() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def unmet() -> list[str]:
+    """List what this package needs and does not find here, in the version that it needs.
+
+    pip sees to it when it installs the package, but not when it installs another one later.
+    """
+    from packaging.requirements import Requirement
+
+    found = []
+    for line in requires("tritoncluster") or []:
+        needed = Requirement(line)
+        if needed.marker and not needed.marker.evaluate():
+            continue
+        try:
+            here = version(needed.name)
+        except PackageNotFoundError:
+            found.append(f"{needed.name} is not installed; write pip install '{needed}'")
+            continue
+        if not needed.specifier.contains(here, prereleases=True):
+            found.append(f"{needed.name} is {here}, not {needed.specifier}; write pip install '{needed}'")
+    return found
 
 
 def differences(client: "Client", *, seconds: float = 5.0) -> list[Difference]:

@@ -3,15 +3,21 @@
 What a command needs is imported when it runs: `tritoncluster --help` does not wait for scikit-learn.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from tritoncluster.errors import InputError
+from tritoncluster.errors import ClusterUnusableError, InputError
+from tritoncluster.service.model import MARK
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+#: Of a job of the jobs service for which the cluster is not there: it is tried again. EX_TEMPFAIL of sysexits.h.
+EXIT_LATER = 75
+#: Commands that take memory on this machine.
+WATCHED = ("run", "compare", "submit")
 
 
 class Lazy(click.Group):
@@ -46,7 +52,9 @@ class Lazy(click.Group):
     modules={
         "run": ("run", "Run a job, or all of them, and write a report."),
         "compare": ("run", "Time a job serially, with threads, with processes and on the cluster."),
+        "scale": ("scale", "Run a job on more and more machines, and say what each brings."),
         "submit": ("submit", "Run a script of yours with Client() bound to the cluster."),
+        "jobs": ("jobs", "See to the jobs that the cluster runs by itself (run, scale and submit --detach)."),
         "doctor": ("doctor", "Check a cluster, and say what to do about what is wrong."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
@@ -70,9 +78,25 @@ def command(scheduler: str | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit; every error that a user can mend is one line on standard error."""
+    """Run the command line and exit; every error that a user can mend is one line on standard error.
+
+    Parameters
+    ----------
+    arguments
+        Words of the command line; those of this program, which is then watched, if not given.
+    """
+    if arguments is None and MARK in os.environ:
+        from tritoncluster.cli.job_log import outlive_full_disk
+
+        outlive_full_disk()
+    if arguments is None and any(word in WATCHED for word in sys.argv):
+        from tritoncluster.cli.watch import watched
+
+        if (status := watched()) is not None:
+            sys.exit(status)
     try:
-        status = command.main(args=arguments, prog_name="tritoncluster", standalone_mode=False)
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        status = command.main(args=words, prog_name="tritoncluster", standalone_mode=False, obj=words[:])
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         status = EXIT_BAD_INPUT
@@ -82,12 +106,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = EXIT_BAD_INPUT
     except (InputError, click.ClickException) as error:
         _complain(str(error) if isinstance(error, InputError) else error.format_message())
-        status = EXIT_BAD_INPUT
+        later = isinstance(error, ClusterUnusableError) and MARK in os.environ
+        status = EXIT_LATER if later else EXIT_BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
         _complain("interrupted")
         status = EXIT_INTERRUPTED
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def say(line: str) -> None:
+    """Tell the user something beside what a command prints."""
+    click.echo(f"tritoncluster: {line}", err=True)
+
+
 def _complain(message: str) -> None:
-    click.echo("tritoncluster: " + " ".join(message.split()), err=True)
+    say(" ".join(message.split()))

@@ -2,12 +2,16 @@
 
 import types
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
 import click
 
 from tritoncluster.jobs.parameters import option_name
+from tritoncluster.names import in_client_name
+from tritoncluster.weight import LEAST_WEIGHT, MOST_WEIGHT, WEIGHT
 
 
 def job_options(job: type[Any], *, demo: bool) -> list[click.Option]:
@@ -42,6 +46,68 @@ def demo_option() -> click.Option:
     return click.Option(
         ["--demo"], is_flag=True, help="Sizes for a demonstration of about a minute, where none is given."
     )
+
+
+class Wait(click.ParamType[float]):
+    """A duration to wait for a lost scheduler, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ARG002
+        """Read it; raises InputError where it is none."""
+        from tritoncluster.balance.reconnection import parse_wait
+
+        return parse_wait(value)
+
+
+def wait_option() -> click.Option:
+    """Make the option that says how long to wait for a lost scheduler."""
+    return click.Option(
+        ["--wait"],
+        type=Wait(),
+        metavar="DURATION",
+        expose_value=False,
+        callback=_configure_wait,
+        help="How long to wait for a scheduler that goes away, as in 90s; the work then goes on.  [default 10 min]",
+    )
+
+
+def _configure_wait(_ctx: click.Context, _option: click.Parameter, seconds: float | None) -> None:
+    if seconds is not None:
+        import dask.config
+
+        dask.config.set({"tritoncluster.wait": seconds})
+
+
+def weight_option() -> click.Option:
+    """Make the option for the share that a run gets of workers that others use, too."""
+    return click.Option(
+        ["--weight"],
+        type=click.FloatRange(LEAST_WEIGHT, MOST_WEIGHT),
+        help="Share of the workers where others use them, too, relative to theirs: with 2, twice as much as another "
+        "run.  [default 1]",
+    )
+
+
+@contextmanager
+def weighted(weight: float | None) -> Iterator[None]:
+    """Let the runs inside have this weight, where one is given."""
+    # Dask takes a moment to import.
+    import dask.config
+
+    with dask.config.set({} if weight is None else {WEIGHT: weight}):
+        yield
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Have the scheduler's log say what connects to it from inside, unless that has been said before."""
+    # Dask takes a moment to import.
+    import dask.config
+
+    name = dask.config.get("client-name", None) or in_client_name(what)
+    with dask.config.set({"client-name": name}):
+        yield
 
 
 def run_options() -> list[click.Parameter]:

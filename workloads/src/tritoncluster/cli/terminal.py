@@ -1,9 +1,12 @@
 """What people see while work runs: bars in a terminal, a line now and then elsewhere."""
 
+import json
 import logging
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -20,13 +23,19 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from tritoncluster.quantities import memory
+
 if TYPE_CHECKING:
     from distributed import Client
 
     from tritoncluster.compare import Comparison
+    from tritoncluster.record import Worker
+    from tritoncluster.scale import Scaling
 
 #: Seconds between lines where bars can't be drawn.
 LINE_EVERY = 10.0
+#: In the environment: file that is to have how far the work is, and the seconds between two times.
+PROGRESS_FILE, WRITE_EVERY = "TRITONCLUSTER_PROGRESS", 0.5
 
 
 def console(*, as_json: bool = False) -> Console:
@@ -41,20 +50,80 @@ def connected(
     """Connect as `cluster.connect` does, and say to what."""
     import dask.config
 
+    from tritoncluster import nodes
     from tritoncluster.cluster import connect
 
-    # What it logs of a scheduler that went away reaches us as an error, and people as one line.
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    # What Dask logs of a scheduler that went away, tracebacks too, reaches us as an error, and people as one line.
+    for name in ("distributed.client", "distributed.batched"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     address = dask.config.get("scheduler-address", None)
     console.print(f"Connecting to {address}" if address else "Starting a cluster on this machine")
-    with connect(workers=workers, threads_per_worker=threads_per_worker, must_be_usable=must_be_usable) as client:
-        info = client.scheduler_info(n_workers=-1)
-        threads = sum(worker["nthreads"] for worker in info["workers"].values())
-        where = "this machine" if client.cluster else info["address"]
-        console.print(f"Cluster: {len(info['workers'])} workers, {threads} threads on {where}")
+    with (
+        _told_of_the_scheduler(console),
+        connect(workers=workers, threads_per_worker=threads_per_worker, must_be_usable=must_be_usable) as client,
+    ):
+        with _scheduler_answers(client):
+            known = nodes.workers(client)
+        threads = sum(worker.threads for worker in known)
+        where = "this machine" if client.cluster else nodes.scheduler_address(client)
+        console.print(f"Cluster: {len(known)} workers, {threads} threads on {where}")
         if link := client.cluster and client.dashboard_link:
             console.print(f"Dashboard: {link}")
         yield client
+
+
+class _Told(logging.Handler):
+    """Prints what is logged, above the bars."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(record.getMessage(), markup=False)
+
+
+@contextmanager
+def _told_of_the_scheduler(console: Console) -> Iterator[None]:
+    """Say when work waits for a scheduler that is gone; other programs have it in their log."""
+    logger = logging.getLogger("tritoncluster.balance.reconnection")
+    handler = _Told(console)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def described_workers(console: Console, client: "Client") -> list["Worker"]:
+    """Describe the cluster's workers, and say which do not answer."""
+    from tritoncluster.record import describe_workers
+    from tritoncluster.report.text import worker as called
+    from tritoncluster.versions import name_some
+
+    with _scheduler_answers(client):
+        workers = describe_workers(client)
+    if silent := tuple(called(worker.name) for worker in workers if not worker.responding):
+        does, them = ("does", "it") if len(silent) == 1 else ("do", "them")
+        console.print(
+            f"{name_some(silent)} {does} not answer: the work does not wait for {them}; tritoncluster doctor says more"
+        )
+    return workers
+
+
+@contextmanager
+def _scheduler_answers(client: "Client") -> Iterator[None]:
+    from tritoncluster.errors import ClusterUnusableError
+    from tritoncluster.nodes import reason, scheduler_address
+
+    address = scheduler_address(client)
+    try:
+        yield
+    except OSError as error:
+        raise ClusterUnusableError(
+            f"the scheduler at {address} no longer answers ({reason(error)}); see in its log and on its host whether "
+            "it hangs, and restart it"
+        ) from None
 
 
 def comparison_table(comparison: "Comparison") -> Table:
@@ -66,6 +135,29 @@ def comparison_table(comparison: "Comparison") -> Table:
     for way in comparison.ways:
         share = "all" if way.share == 1 else f"{way.share:.2%}, scaled"
         table.add_row(way.name, f"{way.seconds:.2f}", f"{comparison.ratio(way):.2f}", share)
+    return table
+
+
+def scaling_table(scaling: "Scaling") -> Table:
+    """Show the steps of a scaling, one a row; then each machine alone."""
+    table = Table(title=f"The work of {scaling.job}, on more and more machines")
+    table.add_column("machines")
+    for heading in ("workers", "threads", "memory", "seconds", "speed-up", "efficiency"):
+        table.add_column(heading, justify="right")
+    for step in (*scaling.steps, *scaling.alone):
+        who = step.machines[-1].name
+        alone = " alone" if step in scaling.alone else ""
+        table.add_row(
+            f"{len(step.machines)}, up to {who}" if len(step.machines) > 1 else f"{who}{alone}",
+            f"{sum(len(machine.workers) for machine in step.machines):,}",
+            f"{step.threads:,}",
+            memory(sum(machine.memory_bytes for machine in step.machines)),
+            f"{step.record.seconds:.2f}{' *' if step.disturbed else ''}",
+            f"{scaling.steps[0].record.seconds / step.record.seconds:.2f}",
+            "–" if step.efficiency is None else f"{step.efficiency:.0%}",
+        )
+    if any(step.disturbed for step in (*scaling.steps, *scaling.alone)):
+        table.caption = "* others used the cluster meanwhile"
     return table
 
 
@@ -97,6 +189,7 @@ class ProgressDisplay:
         self._tasks: dict[str, TaskID] = {}
         self._begun: dict[str, float] = {}
         self._last_line = time.monotonic()
+        self._file, self._written = os.environ.get(PROGRESS_FILE), float("-inf")
 
     def __enter__(self) -> Self:
         """Start to draw."""
@@ -111,12 +204,25 @@ class ProgressDisplay:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that `done` of `total` are finished."""
+        if self._file:
+            self._write(Path(self._file), stage, done, total)
         if self.console.is_terminal:
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(f"{self.title}: {stage}", total=total)
             self._bars.update(self._tasks[stage], completed=done, total=total)
         else:
             self._line(stage, done, total)
+
+    def _write(self, file: Path, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self._written < WRITE_EVERY:
+            return
+        self._written = now
+        # Work goes on where a disk is full.
+        with suppress(OSError):
+            new = file.with_name(f"{file.name}.new")
+            new.write_text(json.dumps({"stage": f"{self.title}: {stage}", "done": done, "total": total}))
+            new.replace(file)
 
     def _line(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()

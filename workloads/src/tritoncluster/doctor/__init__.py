@@ -1,12 +1,15 @@
 """Checks of a live cluster, each with what to do about what it finds."""
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from distributed import Client
 
-from tritoncluster.doctor import agreement, arithmetic, hosts, probes
+from tritoncluster.doctor import agreement, arithmetic, hosts, probes, silent
 from tritoncluster.doctor.finding import Finding, count, fine, unchecked, wrong
 from tritoncluster.doctor.network import PAIR_SECONDS, connections
 from tritoncluster.nodes import Worker, ask_scheduler, ask_workers, workers
@@ -25,8 +28,9 @@ ANSWER_SECONDS = 5.0
 def examine(client: Client) -> Iterator[Finding]:
     """Check the cluster of `client`; yield what is found as the checks finish.
 
-    It ends after about half a minute, also when nodes hang; those are named, and left out of the checks that would need
-    them. Tasks that run meanwhile go on. A check that fails itself is a finding too.
+    It ends after half a minute at the latest, also when nodes hang; each of those is named on a line of its own, and
+    left out of the checks that would need it. Tasks that run meanwhile go on. A check that fails itself is a finding
+    too.
     """
     yield from _Examination(client).findings()
 
@@ -41,32 +45,35 @@ class _Examination:
             known = self.wait_for_workers()
             there = on_nodes(self.client, seconds=self.left(ANSWER_SECONDS))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what the doctor has to say
-            yield unchecked("workers", "scheduler", error)
+            yield replace(unchecked("workers", "scheduler", error), looked=False)
             return
-        yield from _present(known, there)
         here = installed()
-        yield from _guarded("versions", agreement.versions(here, there))
         # Byte-code of another Python could crash them.
         able = {node for node, versions in there.items() if minor(versions["python"]) == minor(here["python"])}
+        answering = [worker for worker in known if worker.name in there]
         asked = [worker for worker in known if worker.name in able]
 
-        if not known:
+        yield from self.present(known, answering, there, scheduler="scheduler" in able)
+        yield from _guarded("versions", agreement.versions(here, there))
+        if not answering:
             return
-        yield from _guarded("image", self.images(asked, scheduler="scheduler" in able))
-        yield from _guarded("connections", self.connections(asked, known))
+        yield from _guarded("image", self.images(answering, scheduler="scheduler" in there))
+        yield from _guarded("connections", self.connections(asked, answering))
         seats = list[hosts.Seat]()
         yield from _guarded("machines", self.machines(asked, seats))
         hostnames = {worker.address: machine.hostname for worker, machine in seats}
-        yield from _guarded(
-            "clocks",
-            agreement.clocks(
-                self.client, asked, hostnames, scheduler="scheduler" in there, seconds=self.left(ANSWER_SECONDS)
-            ),
+        clocks = agreement.clocks(
+            self.client, answering, hostnames, scheduler="scheduler" in there, seconds=self.left(ANSWER_SECONDS)
         )
+        yield from _guarded("clocks", clocks)
         if seats:
-            for check in (hosts.architectures, hosts.memory, hosts.spilling, hosts.processors, hosts.power):
+            for check in (
+                *(hosts.architectures, hosts.memory, hosts.spilling),
+                *(hosts.folders, hosts.processors, hosts.power),
+            ):
                 yield from _guarded(check.__name__, check(seats))
-        yield from _guarded("arithmetic", self.arithmetic(asked))
+        if asked:
+            yield from _guarded("arithmetic", self.arithmetic(asked))
 
     def left(self, at_most: float) -> float:
         """Give the seconds that a step may take."""
@@ -78,20 +85,43 @@ class _Examination:
             time.sleep(0.1)
         return known
 
+    def present(
+        self, known: Sequence[Worker], answering: Sequence[Worker], there: Mapping[str, Any], *, scheduler: bool
+    ) -> Iterator[Finding]:
+        if not known:
+            yield wrong("workers", "scheduler", "it has no workers", "start one on each host: dask worker ADDRESS")
+            return
+        if "scheduler" not in there:
+            yield wrong(
+                "workers",
+                "scheduler",
+                f"lists its workers, but does not run a function within {ANSWER_SECONDS:g} s",
+                "see in its log and on its host whether it is overloaded; it needs a processor of its own",
+            )
+        missing = [worker for worker in known if worker not in answering]
+        if missing:
+            yield from _guarded("workers", silent.findings(self.client, missing, scheduler=scheduler))
+        elif "scheduler" in there:
+            threads = sum(worker.threads for worker in known)
+            yield fine("workers", f"{len(known)} with {count(threads, 'thread')}")
+
     def images(self, asked: Sequence[Worker], *, scheduler: bool) -> Iterator[Finding]:
+        # A function of the standard library's: also for those with another Python.
         answers = {}
         if scheduler:
-            answers["scheduler"] = ask_scheduler(self.client, probes.image, seconds=self.left(ANSWER_SECONDS))
-        of_workers = self.ask(asked, probes.image, seconds=ANSWER_SECONDS)
+            answers["scheduler"] = ask_scheduler(
+                self.client, os.getenv, probes.IMAGE, "", seconds=self.left(ANSWER_SECONDS)
+            )
+        of_workers = self.ask(asked, os.getenv, probes.IMAGE, "", seconds=ANSWER_SECONDS)
         answers |= {worker.name: of_workers[worker.address] for worker in asked}
         sound = yield from _sound("image", answers)
-        yield from agreement.images(probes.image(), sound)
+        yield from agreement.images(os.getenv(probes.IMAGE, ""), sound)
 
-    def connections(self, asked: Sequence[Worker], known: Sequence[Worker]) -> Iterator[Finding]:
+    def connections(self, asked: Sequence[Worker], answering: Sequence[Worker]) -> Iterator[Finding]:
         # All get the whole list, and each leaves itself out.
-        addresses = [worker.address for worker in known]
+        addresses = [worker.address for worker in answering]
         answers = self.ask(asked, probes.reach, addresses, PAIR_SECONDS, seconds=2 * PAIR_SECONDS)
-        yield from connections(known, answers)
+        yield from connections(answering, answers)
 
     def machines(self, asked: Sequence[Worker], seats: list[hosts.Seat]) -> Iterator[Finding]:
         answers = self.ask(asked, probes.machine, seconds=ANSWER_SECONDS)
@@ -99,34 +129,19 @@ class _Examination:
         seats += [(worker, hosts.Machine(**sound[worker.name])) for worker in asked if worker.name in sound]
 
     def arithmetic(self, asked: Sequence[Worker]) -> Iterator[Finding]:
-        # It may have to import scikit-learn first, which takes a small computer many seconds: all that is left.
-        answers = self.ask(asked, arithmetic.calculate, seconds=SECONDS)
+        with ThreadPoolExecutor(1) as pool:
+            # Meanwhile: either side may have to import scikit-learn first, which takes a small computer many seconds.
+            here = pool.submit(arithmetic.compute)
+            answers = self.ask(asked, arithmetic.calculate, seconds=SECONDS)
         sound = yield from _sound("arithmetic", {worker.name: answers[worker.address] for worker in asked})
         yield from arithmetic.judge_threads(sound)
-        yield from arithmetic.judge(sound)
+        yield from arithmetic.judge(sound, here.result())
 
     def ask(
         self, asked: Sequence[Worker], question: Callable[..., Any], *arguments: Any, seconds: float
     ) -> dict[str, Any]:
         addresses = [worker.address for worker in asked]
         return ask_workers(self.client, addresses, question, *arguments, seconds=self.left(seconds))
-
-
-def _present(known: Sequence[Worker], there: Mapping[str, Any]) -> Iterator[Finding]:
-    if not known:
-        yield wrong("workers", "scheduler", "it has no workers", "start one on each host: dask worker ADDRESS")
-        return
-    silent = [node for node in ("scheduler", *(worker.name for worker in known)) if node not in there]
-    for node in silent:
-        yield wrong(
-            "workers",
-            node,
-            f"does not answer within {ANSWER_SECONDS:g} s",
-            "see in its log and on its host whether it hangs or is cut off, and restart it",
-        )
-    if not silent:
-        threads = sum(worker.threads for worker in known)
-        yield fine("workers", f"{len(known)} with {count(threads, 'thread')}")
 
 
 def _sound(check: str, answers: Mapping[str, Any]) -> Generator[Finding, None, dict[str, Any]]:

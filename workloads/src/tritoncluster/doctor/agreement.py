@@ -3,18 +3,22 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from distributed import Client
 
 from tritoncluster.doctor.finding import Finding, fine, unchecked, wrong
-from tritoncluster.nodes import Worker, ask_scheduler, ask_workers
+from tritoncluster.nodes import Worker, gather
 from tritoncluster.versions import MISSING, compare, minor, name_some
 
 #: Beyond this, in seconds, logs and timelines mislead, and a certificate may be not valid yet.
 CLOCK_SECONDS = 1.0
 #: A clock is asked again until its offset is known this well, in seconds, or so many times.
 CLOCK_PRECISION, CLOCK_ROUNDS = 0.05, 3
+#: Stands beside the addresses of workers.
+SCHEDULER = "scheduler"
 
 
 def versions(here: Mapping[str, str], there: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
@@ -64,44 +68,61 @@ def clocks(
     scheduler
         False to compare with the client's clock, for a scheduler that is not to be asked.
     seconds
-        For all of them.
+        For each of them; they are asked at the same time.
     """
-    end, found, widest = time.monotonic() + seconds, False, 0.0
-    base, base_error = _offset(client, None, end) if scheduler else (0.0, 0.0)
+    answers = _offsets(client, workers, scheduler=scheduler, seconds=seconds)
+    base = answers.pop(SCHEDULER, (0.0, 0.0))
+    found, widest = False, 0.0
     reference = "scheduler" if scheduler else "client"
-    measured = [("client", "this computer", -base, base_error)] if scheduler else []
-    for worker in workers:
-        offset, error = _offset(client, worker.address, end)
-        measured.append((worker.name, hostnames.get(worker.address, worker.name), offset - base, error + base_error))
-    for where, host, offset, error in measured:
-        if math.isnan(offset):
+    if isinstance(base, Exception):
+        yield unchecked("clocks", "scheduler", base)
+        return
+    told = [(worker.name, hostnames.get(worker.address, worker.name), answers[worker.address]) for worker in workers]
+    if scheduler:
+        told.insert(0, ("client", "this computer", (0.0, 0.0)))
+    for where, host, answer in told:
+        if isinstance(answer, Exception):
             found = True
-            yield unchecked("clocks", where, TimeoutError("the time did not come back in time"))
-        elif abs(offset) - error > CLOCK_SECONDS:
+            yield unchecked("clocks", where, answer)
+            continue
+        offset, error = answer[0] - base[0], answer[1] + base[1]
+        if abs(offset) - error > CLOCK_SECONDS:
             found = True
             detail = f"{abs(offset):.1f} s {'ahead of' if offset > 0 else 'behind'} the {reference}'s ({host})"
             yield wrong("clocks", where, detail, f"on {host}: sudo timedatectl set-ntp true")
         else:
             widest = max(widest, abs(offset) + error)
-    if not found:
+    if told and not found:
         yield fine("clocks", f"all within {widest:.2f} s of the {reference}'s, {CLOCK_SECONDS:g} s is allowed")
 
 
-def _offset(client: Client, address: str | None, end: float) -> tuple[float, float]:
+def _offsets(client: Client, workers: Sequence[Worker], *, scheduler: bool, seconds: float) -> dict[str, Any]:
+    """Give what `_offset` gives, or the exception, by the worker's address, for the scheduler by `SCHEDULER`."""
+
     # Asked by a function of the standard library's: it travels as a name.
+    async def of_scheduler() -> float:
+        return float(await client.run_on_scheduler(time.time))
+
+    async def of_worker(address: str) -> float:
+        return float((await client.run(time.time, workers=[address]))[address])
+
+    questions: dict[str, Callable[[], Awaitable[float]]]
+    questions = {worker.address: partial(of_worker, worker.address) for worker in workers}
+    if scheduler:
+        questions[SCHEDULER] = of_scheduler
+    return gather(client, {key: partial(_offset, ask) for key, ask in questions.items()}, seconds=seconds)
+
+
+async def _offset(ask: Callable[[], Awaitable[float]]) -> tuple[float, float]:
+    """Give by how many seconds a clock is ahead of this process's, and how well that is known."""
     best = (math.nan, math.inf)
+    end = time.monotonic() + CLOCK_SECONDS
     for _round in range(CLOCK_ROUNDS):
-        left = min(2.0, end - time.monotonic())
-        if left <= 0:
-            break
         before, start = time.time(), time.monotonic()
-        if address is None:
-            answer = ask_scheduler(client, time.time, seconds=left)
-        else:
-            answer = ask_workers(client, [address], time.time, seconds=left)[address]
+        answer = await ask()
         half = (time.monotonic() - start) / 2
-        if isinstance(answer, float) and half < best[1]:
+        if half < best[1]:
             best = (answer - before - half, half)
-        if best[1] < CLOCK_PRECISION:
+        if best[1] < CLOCK_PRECISION or time.monotonic() > end:
             break
     return best

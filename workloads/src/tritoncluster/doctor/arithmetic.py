@@ -1,4 +1,4 @@
-"""The arithmetic itself, against known answers: a machine that multiplies wrongly does so in silence.
+"""The arithmetic itself, against answers that are known or that others give: who multiplies wrongly does so in silence.
 
 Seen with emulated processors whose kernels of the numerical libraries are wrong, and on machines with bad memory.
 """
@@ -6,29 +6,28 @@ Seen with emulated processors whose kernels of the numerical libraries are wrong
 import asyncio
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cloudpickle
 
 from tritoncluster.doctor.finding import Finding, count, fine, wrong
 
-#: Of PCG64 from SeedSequence(1459, spawn_key=(7,)): the first normal, the last of 1,000, and their sum, as float.hex.
-STREAM = ("-0x1.ff6836f5ca5e4p-3", "0x1.3ea778596c16ep+1", "0x1.11b103e0f4492p+5")
-#: What a decision tree and a support vector machine, fitted on the first 500 of scikit-learn's digits, predict of the
-#: next 60.
-TREE = "922878248849099804294517290653406789012540678905506005922467"
-VECTORS = "822579548849089801294567890223456789022245678909556509898417"
+#: Stands beside the names of workers.
+CLIENT = "client"
 
 
 async def calculate() -> dict[str, Any]:
-    """Compute on a worker, beside its tasks and with its event loop free, what `judge` knows the answers to."""
-    return await asyncio.to_thread(_calculate)
+    """Compute on a worker, beside its tasks and with its event loop free, what `judge` compares."""
+    return await asyncio.to_thread(compute)
 
 
-def _calculate() -> dict[str, Any]:
+def compute() -> dict[str, Any]:
+    """Compute in this process what `judge` compares."""
     import numpy as np
     import scipy.linalg.blas
+    import sklearn
     import threadpoolctl
     from sklearn.datasets import load_digits
     from sklearn.svm import SVC
@@ -51,6 +50,7 @@ def _calculate() -> dict[str, Any]:
     fits = (DecisionTreeClassifier(random_state=0), SVC())
     tree, vectors = (fit.fit(data[:500], labels[:500]).predict(data[500:560]).tolist() for fit in fits)
     return {
+        "versions": (np.__version__, scipy.__version__, sklearn.__version__),
         "errors": {name: float(abs(error).max()) for name, error in errors.items()},
         "stream": tuple(float(value).hex() for value in (normals[0], normals[-1], math.fsum(normals))),
         "tree": "".join(map(str, tree)),
@@ -60,31 +60,44 @@ def _calculate() -> dict[str, Any]:
     }
 
 
-def judge(answers: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    """Compare with the known answers what `calculate` gave, worker's name -> that."""
-    found = False
-    for worker, answer in answers.items():
+def judge(answers: Mapping[str, Mapping[str, Any]], here: Mapping[str, Any]) -> Iterator[Finding]:
+    """Find wrong results among what `compute` gave.
+
+    Products of whole numbers are right or wrong. Random streams and predictions may differ between versions of the
+    packages; those of the same versions are held against what most of these have, and where no answer has more votes,
+    against the client's.
+
+    Parameters
+    ----------
+    answers
+        Worker's name -> its answer.
+    here
+        The client's.
+    """
+    found, alone = False, set()
+    nodes = {CLIENT: here, **answers}
+    for node, answer in nodes.items():
         seen = [f"product of matrices ({name}) off by {error:g}" for name, error in answer["errors"].items() if error]
-        if tuple(answer["stream"]) != STREAM:
-            seen.append("another random stream")
-        seen += [
-            f"{_differing(said, known)} of {len(known)} predictions of a {name} differ"
-            for name, said, known in (
-                ("decision tree", answer["tree"], TREE),
-                ("support vector machine", answer["vectors"], VECTORS),
-            )
-            if said != known
-        ]
+        peers = [other for other in nodes.values() if tuple(other["versions"]) == tuple(answer["versions"])]
+        if len(peers) == 1 and node != CLIENT:
+            alone.add(node)
+        if tuple(answer["stream"]) != _usual([tuple(peer["stream"]) for peer in peers]):
+            seen.append("another random stream than with the same packages elsewhere")
+        for name, key in (("decision tree", "tree"), ("support vector machine", "vectors")):
+            said, usual = answer[key], _usual([peer[key] for peer in peers])
+            if said != usual:
+                seen.append(f"{_differing(said, usual)} of {len(usual)} predictions of a {name} differ")
         if seen:
             found = True
             yield wrong(
                 "arithmetic",
-                worker,
+                node,
                 "; ".join(seen),
                 "take it out of the cluster; under QEMU set QEMU_CPU=cortex-a72, on a real machine test its memory",
             )
     if answers and not found:
-        yield fine("arithmetic", f"products, random stream and fits are right on {count(len(answers), 'worker')}")
+        unlike = f"; fits are not compared on {count(len(alone), 'worker')} with versions of its own" if alone else ""
+        yield fine("arithmetic", f"products, random stream and fits agree on {count(len(answers), 'worker')}{unlike}")
 
 
 def judge_threads(answers: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
@@ -102,6 +115,11 @@ def judge_threads(answers: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]
             )
     if answers and not found:
         yield fine("numerical threads", "one for each task")
+
+
+def _usual(answers: Sequence[Any]) -> Any:
+    # The client's comes first, and so does what came first among those with as many votes.
+    return Counter(answers).most_common(1)[0][0]
 
 
 def _differing(said: Iterable[str], known: Iterable[str]) -> int:

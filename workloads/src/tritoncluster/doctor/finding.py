@@ -21,6 +21,8 @@ class Finding:
         What was seen, one line.
     remedy
         What to do about it, one line; empty when ok.
+    looked
+        False where nothing at all could be looked at.
     """
 
     check: str
@@ -28,6 +30,7 @@ class Finding:
     where: str
     detail: str
     remedy: str = ""
+    looked: bool = True
 
 
 def fine(check: str, detail: str) -> Finding:

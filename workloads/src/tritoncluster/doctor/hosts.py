@@ -17,6 +17,10 @@ NANNY_ENDS_AT = 0.95
 NANNY_BYTES = 75 * 2**20
 #: Below this much free disk, a worker that spills will not get far.
 DISK_BYTES = 2**30
+#: A file system with less than this share free, and less than `DISK_BYTES`, is nearly full.
+NEARLY_FULL = 0.1
+#: File systems that are memory.
+IN_MEMORY = {"tmpfs", "ramfs"}
 #: What packages are built for.
 PYTHON_BITS = 64
 #: Bits of a Raspberry Pi's get_throttled; 16 bits up, the same since it started.
@@ -52,6 +56,8 @@ class Machine:
         A Raspberry Pi's bits, None elsewhere.
     spills
         Whether it puts data on disk when memory is short.
+    folders
+        Of each file system that the worker and its tasks write to: a path, its type, the free share, bytes free.
     """
 
     host: str
@@ -69,6 +75,7 @@ class Machine:
     disk_free: int
     throttled: int | None
     spills: bool
+    folders: Sequence[tuple[str, str, float, int]] = ()
 
 
 Seat = tuple[Worker, Machine]
@@ -148,7 +155,7 @@ def spilling(seats: Sequence[Seat]) -> Iterator[Finding]:
     for worker, machine in seats:
         if not (machine.spills and worker.memory_limit):
             continue
-        if machine.disk in {"tmpfs", "ramfs"}:
+        if machine.disk in IN_MEMORY:
             found = True
             yield wrong(
                 check,
@@ -167,6 +174,34 @@ def spilling(seats: Sequence[Seat]) -> Iterator[Finding]:
     if not found:
         free = [machine.disk_free for worker, machine in seats if machine.spills and worker.memory_limit]
         yield fine(check, f"at least {format_bytes(min(free))} free" if free else "off")
+
+
+def folders(seats: Sequence[Seat]) -> Iterator[Finding]:
+    """Look for file systems that are nearly full; the disk that a worker spills to is `spilling`'s."""
+    check, least = "folders", 1.0
+    # Workers of one container see the same.
+    full: dict[tuple[str, str, str], tuple[str, float, int]] = {}
+    members: defaultdict[tuple[str, str, str], list[Seat]] = defaultdict(list)
+    for worker, machine in seats:
+        for path, kind, share, free in machine.folders:
+            spills_there = path == worker.directory and machine.spills and worker.memory_limit
+            if share < NEARLY_FULL and free < DISK_BYTES and not spills_there:
+                place = (machine.host, machine.hostname, path)
+                full[place] = (kind, share, free)
+                members[place].append((worker, machine))
+            else:
+                least = min(least, share)
+    for place, (kind, share, free) in full.items():
+        _host, hostname, path = place
+        memory = ", which is memory," if kind in IN_MEMORY else ""
+        yield wrong(
+            check,
+            _names(members[place]),
+            f"{path}{memory} is nearly full: {share:.0%} of it, {format_bytes(free)}, is free",
+            f"on {hostname}: du -xah {path} | sort -h | tail shows what to remove; or give it more room",
+        )
+    if not full:
+        yield fine(check, f"at least {least:.0%} free where tasks put files")
 
 
 def processors(seats: Sequence[Seat]) -> Iterator[Finding]:

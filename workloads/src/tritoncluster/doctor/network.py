@@ -5,11 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tritoncluster.doctor.finding import Finding, fine, unchecked, wrong
+from tritoncluster.doctor.probes import SILENT
 from tritoncluster.nodes import Worker
 from tritoncluster.versions import name_some
 
 #: For one connection, bytes there and back included, in seconds.
 PAIR_SECONDS = 3.0
+#: What to do about a port that takes no connections, and about one that does but is of no use.
+OPEN = "open that port in its firewall; start it with a --host or --contact-address that the others reach"
+RESTART = "see in its log and on its host what it hangs in, and restart it"
 
 
 def connections(workers: Sequence[Worker], answers: Mapping[str, Any]) -> Iterator[Finding]:
@@ -18,7 +22,7 @@ def connections(workers: Sequence[Worker], answers: Mapping[str, Any]) -> Iterat
     Parameters
     ----------
     workers
-        All that should be reached.
+        All that should be reached. None is told about when nobody was asked.
     answers
         Address of a worker that was asked -> what `tritoncluster.doctor.probes.reach` gave, or an exception.
     """
@@ -40,7 +44,9 @@ def connections(workers: Sequence[Worker], answers: Mapping[str, Any]) -> Iterat
             "connections",
             names[target],
             f"not reached from {name_some(tuple(sources))} at {target}: {problem}",
-            "open that port in its firewall; start it with a --host or --contact-address that the others reach",
+            RESTART if problem == SILENT else OPEN,
         )
-    if sound:
-        yield fine("connections", f"{pairs} of {pairs} ways between workers open" if pairs else "only one worker")
+    if answers and sound:
+        yield fine(
+            "connections", f"{pairs} of {pairs} ways between workers open" if pairs else "only one worker to ask"
+        )

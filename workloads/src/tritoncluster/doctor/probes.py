@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from tritoncluster.doctor.system import (
     control_groups,
     cpu_quotas,
     file_system,
+    folders,
     in_container,
     memory_limits,
     text,
@@ -31,12 +33,18 @@ from tritoncluster.doctor.system import (
 )
 
 if TYPE_CHECKING:
-    from distributed import Worker
+    from distributed import Nanny, Worker
 
+#: The environment variable that says which image a process runs in.
+IMAGE = "TRITONCLUSTER_IMAGE"
 #: More than a network's packet, and not to be compressed: what a tunnel with too small packets loses must not pass.
 PAYLOAD_BYTES = 65536
 #: Connections that a worker opens at a time.
 CONCURRENCY = 32
+#: What is said of a port that takes connections, and nothing more.
+SILENT = "it takes connections, but does not answer"
+#: Seconds over which a process is watched: long enough for its processor time, counted in hundredths, to move.
+WATCHED_SECONDS = 0.5
 
 
 async def machine(dask_worker: "Worker") -> dict[str, Any]:
@@ -68,6 +76,7 @@ def describe(root: Path, directory: str) -> dict[str, Any]:
         "memory_limited": bool(control_groups(root, "memory")),
         "disk": file_system(root, os.path.realpath(directory)),
         "disk_free": shutil.disk_usage(directory).free,
+        "folders": folders(root, directory, tempfile.gettempdir(), "/dev/shm"),  # noqa: S108 - looked at, not used
         "throttled": throttled_bits(root),
     }
 
@@ -85,9 +94,30 @@ def throttled_bits(root: Path) -> int | None:
     return bits
 
 
-def image() -> str:
-    """Give the image that this process runs in, "" when it does not say."""
-    return os.environ.get("TRITONCLUSTER_IMAGE", "")
+async def process(dask_worker: "Nanny") -> dict[str, Any] | None:
+    """Watch the process of a nanny's worker; None when there is none.
+
+    Returns
+    -------
+    dict
+        pid: its number; state: as psutil names it; computes: whether it used the processor meanwhile.
+    """
+    import psutil
+
+    try:
+        watched = psutil.Process(dask_worker.pid or 0)
+        before = watched.cpu_times()
+        await asyncio.sleep(WATCHED_SECONDS)
+        after = watched.cpu_times()
+        computes = after.user + after.system > before.user + before.system
+        return {"pid": watched.pid, "state": watched.status(), "computes": computes}
+    except psutil.Error:
+        return None
+
+
+async def knock_at(addresses: list[str]) -> dict[str, str]:
+    """Knock at many ports; give address -> what `knock` says."""
+    return dict(zip(addresses, await asyncio.gather(*map(knock, addresses)), strict=True))
 
 
 async def reach(addresses: list[str], seconds: float, dask_worker: "Worker") -> dict[str, str]:
@@ -142,7 +172,7 @@ def said(error: BaseException) -> str:
     while error.__cause__:
         error = error.__cause__
     if isinstance(error, TimeoutError | asyncio.CancelledError):
-        return "it takes connections, but does not answer"
+        return SILENT
     return f"{type(error).__name__}: {error}"
 
 

@@ -3,6 +3,7 @@
 These functions travel to workers by value (see `tritoncluster.doctor.probes`), so they give nothing but built-in types.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -36,6 +37,33 @@ def file_system(root: Path, path: str) -> str:
         if PurePosixPath(path).is_relative_to(point) and len(point) >= len(best[0]):
             best = (point, kind)
     return best[1]
+
+
+def folders(root: Path, *paths: str) -> list[tuple[str, str, float, int]]:
+    """Tell how full file systems are.
+
+    Returns
+    -------
+    list
+        A path, the type of its file system, the free share of its bytes or of its numbers of files, whichever is less,
+        and its free bytes; one for each file system that holds one of `paths`, those that are missing left out.
+    """
+    found: dict[int, tuple[str, str, float, int]] = {}
+    for path in paths:
+        try:
+            device, status = os.stat(path).st_dev, os.statvfs(path)  # noqa: PTH116 - a path has no statvfs either
+        except (OSError, AttributeError):  # Windows has no statvfs
+            continue
+        # Some count no files.
+        shares = [
+            free / total
+            for free, total in ((status.f_bavail, status.f_blocks), (status.f_favail, status.f_files))
+            if total
+        ]
+        if shares:
+            kind = file_system(root, os.path.realpath(path))
+            found.setdefault(device, (path, kind, min(shares), status.f_bavail * status.f_frsize))
+    return list(found.values())
 
 
 def control_groups(root: Path, controller: str) -> list[tuple[str, Path]]:

@@ -15,6 +15,7 @@ def parameter(
     minimum: float | None = None,
     above: float | None = None,
     demo: Any = MISSING,
+    file: bool = False,
 ) -> Any:
     """Declare a parameter.
 
@@ -30,9 +31,11 @@ def parameter(
         The smallest value allowed, or the one that the value must exceed.
     demo
         The value for a demonstration of about a minute; `default` where there is none.
+    file
+        Whether it is the path of a file, which goes along with a job that runs elsewhere.
     """
     limits = {"minimum": minimum, "above": above}
-    return field(default=default, metadata={"help": help, "unit": unit, "demo": demo, **limits})
+    return field(default=default, metadata={"help": help, "unit": unit, "demo": demo, "file": file, **limits})
 
 
 def option_name(item: Field[Any]) -> str:

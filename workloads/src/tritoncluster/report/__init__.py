@@ -10,6 +10,7 @@ from tritoncluster.report.render import render
 if TYPE_CHECKING:
     from tritoncluster.compare import Comparison
     from tritoncluster.record import Record
+    from tritoncluster.scale import Scaling
 
 
 def write(records: Sequence["Record"], path: Path) -> None:
@@ -28,3 +29,8 @@ def write(records: Sequence["Record"], path: Path) -> None:
 def write_comparison(comparison: "Comparison", path: Path) -> None:
     """Write the report of `tritoncluster compare`; `path` as for `write`."""
     render(pages.of_comparison(comparison), path)
+
+
+def write_scaling(scaling: "Scaling", path: Path) -> None:
+    """Write the report of `tritoncluster scale`; `path` as for `write`."""
+    render(pages.of_scaling(scaling), path)

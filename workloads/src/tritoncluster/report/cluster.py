@@ -19,15 +19,26 @@ def numbers(workers: Sequence[Worker]) -> list[Number]:
 
 def in_words(workers: Sequence[Worker]) -> str:
     """Give the cluster's size on one line."""
-    kinds = sorted({worker.architecture for worker in workers})
     threads = sum(worker.threads for worker in workers)
-    return f"{text.many(len(workers), 'worker')} with {text.many(threads, 'thread')}, {text.listed(kinds)}"
+    parts = [f"{text.many(len(workers), 'worker')} with {text.many(threads, 'thread')}", text.listed(kinds(workers))]
+    silent = sum(not worker.responding for worker in workers)
+    return ", ".join(filter(None, [*parts, f"{silent:,} of them did not answer" if silent else ""]))
+
+
+def kinds(workers: Sequence[Worker]) -> list[str]:
+    """Give the architectures of those that told theirs."""
+    return sorted({worker.architecture for worker in workers if worker.architecture})
 
 
 def section(workers: Sequence[Worker]) -> Section:
     """List the workers."""
     rows = [
-        [text.worker(worker.name), worker.architecture, f"{worker.threads:,}", text.memory(worker.memory_bytes)]
+        [
+            text.worker(worker.name),
+            worker.architecture if worker.responding else "did not answer",
+            f"{worker.threads:,}",
+            text.memory(worker.memory_bytes),
+        ]
         for worker in workers
     ]
     columns = ["worker", "architecture", "#threads", "#memory limit"]

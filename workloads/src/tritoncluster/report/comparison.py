@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from bokeh.models import NumeralTickFormatter, Span
 
 from tritoncluster.compare import CLUSTER, JOBLIBS_DASK
-from tritoncluster.report import poster, style, text, timeline
-from tritoncluster.report.content import Block, Chart, Number, Panel, Paragraph, Section, Table
+from tritoncluster.jobs import load
+from tritoncluster.report import style, text, timeline
+from tritoncluster.report.content import Block, Chart, Number, Panel, Section, Table
 
 if TYPE_CHECKING:
     from tritoncluster.compare import Comparison, Way
@@ -38,11 +39,7 @@ def section(comparison: "Comparison") -> Section:
     ]
     if timelines:
         blocks.append(timeline.side_by_side(timelines, comparison.workers))
-    if comparison.job == "asian-option":
-        (loop, _mean, looped), (tasks, _mean, tasked) = poster.OPTION_WAYS
-        times = f"{text.seconds(looped)} as {loop} and {text.seconds(tasked)} as {tasks}"
-        faster = f"{looped / tasked:.1f} times as fast, with 30 cores"
-        blocks.append(Paragraph(f"There, {poster.OPTION_PATHS:,} paths took {times}: {faster}.", poster.TITLE))
+    blocks += load(comparison.job).compared()
     return Section("comparison", "The work in each way", comparison.verdict, blocks=blocks)
 
 

@@ -107,6 +107,25 @@ Block: TypeAlias = Chart | Table | Paragraph
 
 
 @dataclass(frozen=True)
+class JobPage:
+    """What a job brings to a page.
+
+    Parameters
+    ----------
+    numbers
+        Its most important figures, the first one first.
+    blocks
+        Its plots and tables.
+    beside_poster
+        How a whole run compares with the poster, below the timeline.
+    """
+
+    numbers: Sequence[Number] = ()
+    blocks: Sequence[Block] = ()
+    beside_poster: Sequence[Block] = ()
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page with a heading.
 

@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tritoncluster.balance.pieces import ARGUMENT
+from tritoncluster.balance.broadcast import ARGUMENT
+from tritoncluster.jobs import task_names
 from tritoncluster.record import Span, Worker
 
 #: More bars than this make the page slow and large.
@@ -14,23 +15,15 @@ MAX_BARS = 4000
 RESOLUTION = 1 / 4000
 
 COMPUTE = "compute"
-#: Task names as their functions have them -> for people.
-TASKS = {
-    "parallel_build_trees": "grow trees",
-    ARGUMENT: "take in shared data",
-    "stop": "end a piece early",
-    "fit_and_score": "fit and score a fold",
-    "fit": "final fit",
-    "predict_rows": "predict",
-    "simulate_block": "simulate paths",
-}
+#: Tasks of every run -> for people; a job says what its own are called.
+TASKS = {ARGUMENT: "take in shared data"}
 #: Tasks of joblib's Dask backend, which are called for what is in them.
 BATCH = re.compile(r"(?:mixed_)?batch_of_(?P<function>.+)_\d+_calls$")
 
 
 @dataclass(frozen=True)
 class Bar:
-    """Spans of one kind, next to each other on one thread of a worker.
+    """Spans next to each other on one thread of a worker, of one kind where there is room.
 
     Parameters
     ----------
@@ -59,21 +52,32 @@ class Bar:
 
 
 def bars(spans: Sequence[Span]) -> list[Bar]:
-    """Turn spans into at most `MAX_BARS` bars, in the order of starting."""
-    single = _single(spans)
-    if not single:
+    """Turn spans into at most `MAX_BARS` bars, in the order of starting.
+
+    Neighbours of one kind are joined over growing gaps; where that is not enough, neighbours on a thread whatever their
+    kind, which are named for what took most of their time. Of more threads than bars, those that did most are drawn.
+    """
+    merged = _single(spans)
+    if not merged:
         return []
-    gap = RESOLUTION * max(bar.stop for bar in single)
-    merged = single
-    while len(merged) > MAX_BARS:
-        merged = _merge(single, gap)
-        gap *= 2
+    whole = max(bar.stop for bar in merged) - merged[0].start
+    for by_kind in (True, False):
+        gap = RESOLUTION * whole
+        while len(merged) > MAX_BARS and gap < 4 * whole:
+            merged = _merge(merged, gap, by_kind=by_kind)
+            gap *= 2
+    if len(merged) > MAX_BARS:
+        most = sorted(range(len(merged)), key=lambda place: -merged[place].busy)[:MAX_BARS]
+        merged = [merged[place] for place in sorted(most)]
     return merged
 
 
-def lane_count(all_bars: Sequence[Bar], worker: Worker) -> int:
-    """Count the lanes that a worker needs: its threads, or more where they were replaced."""
-    return max([worker.threads, *(bar.lane + 1 for bar in all_bars if bar.worker == worker.name)])
+def lane_counts(drawn: Sequence[Bar], workers: Sequence[Worker]) -> list[int]:
+    """Count the lanes that each worker needs: its threads, or more where they were replaced."""
+    highest: dict[str, int] = defaultdict(int)
+    for bar in drawn:
+        highest[bar.worker] = max(highest[bar.worker], bar.lane + 1)
+    return [max(worker.threads, highest[worker.name]) for worker in workers]
 
 
 def busy_shares(spans: Sequence[Span], workers: Sequence[Worker], seconds: float) -> dict[str, dict[str, float]]:
@@ -83,7 +87,11 @@ def busy_shares(spans: Sequence[Span], workers: Sequence[Worker], seconds: float
     for span in spans:
         if span.action == COMPUTE and span.worker in shares and seconds > 0:
             shares[span.worker][kind(span)] += (span.stop - span.start) / seconds / threads[span.worker]
-    return shares
+    # A chunk that makes room for others lasts on while they compute.
+    return {
+        name: {kind: part / max(1.0, sum(kinds.values())) for kind, part in kinds.items()}
+        for name, kinds in shares.items()
+    }
 
 
 def kind(span: Span) -> str:
@@ -96,7 +104,7 @@ def kind(span: Span) -> str:
 
 def for_people(task: str) -> str:
     """Say what a task does, by its name."""
-    return TASKS.get(task, task.replace("_", " "))
+    return (TASKS | task_names()).get(task, task.replace("_", " "))
 
 
 def _single(spans: Sequence[Span]) -> list[Bar]:
@@ -131,18 +139,35 @@ def _lanes(spans: Sequence[Span]) -> dict[tuple[str, int], int]:
     return lanes
 
 
-def _merge(single: Sequence[Bar], gap: float) -> list[Bar]:
-    merged: list[Bar] = []
+def _merge(bars: Sequence[Bar], gap: float, *, by_kind: bool) -> list[Bar]:
+    groups: list[list[Bar]] = []
+    stops: list[float] = []
     last: dict[tuple[str, int, str], int] = {}
-    for bar in single:
-        where = bar.worker, bar.lane, bar.kind
+    for bar in bars:
+        where = bar.worker, bar.lane, bar.kind if by_kind else ""
         place = last.get(where)
-        if place is not None and bar.start - merged[place].stop < gap:
-            before = merged[place]
-            merged[place] = replace(
-                before, stop=max(before.stop, bar.stop), spans=before.spans + 1, busy=before.busy + bar.busy
-            )
+        if place is not None and bar.start - stops[place] < gap:
+            groups[place].append(bar)
+            stops[place] = max(stops[place], bar.stop)
         else:
-            last[where] = len(merged)
-            merged.append(bar)
-    return merged
+            last[where] = len(groups)
+            groups.append([bar])
+            stops.append(bar.stop)
+    return [_joined(group, stop) for group, stop in zip(groups, stops, strict=True)]
+
+
+def _joined(group: Sequence[Bar], stop: float) -> Bar:
+    if len(group) == 1:
+        return group[0]
+    busy: dict[tuple[str, bool], float] = defaultdict(float)
+    for bar in group:
+        busy[bar.kind, bar.moving] += bar.busy
+    kind, moving = max(busy, key=lambda each: busy[each])
+    return replace(
+        group[0],
+        kind=kind,
+        moving=moving,
+        stop=stop,
+        spans=sum(bar.spans for bar in group),
+        busy=sum(bar.busy for bar in group),
+    )

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tritoncluster.report import asian_option, balance, cluster, comparison, forest, grid_search, poster, text, timeline
-from tritoncluster.report.content import Block, Number, Page, Paragraph, Section, Table
+from tritoncluster.jobs import JOBS, load
+from tritoncluster.report import balance, cluster, comparison, scale, text, timeline
+from tritoncluster.report.content import Block, JobPage, Number, Page, Paragraph, Section, Table
 
 if TYPE_CHECKING:
     from tritoncluster.compare import Comparison
     from tritoncluster.record import Record
-
-NAMES = {"forest": "random forest", "grid-search": "grid search", "asian-option": "Asian option"}
-ABOUT = {"forest": forest.ABOUT, "grid-search": grid_search.ABOUT, "asian-option": asian_option.ABOUT}
+    from tritoncluster.scale import Scaling
 
 
 def of_records(records: Sequence["Record"]) -> Page:
@@ -58,6 +57,23 @@ def of_comparison(compared: "Comparison") -> Page:
     )
 
 
+def of_scaling(scaled: "Scaling") -> Page:
+    """Compose the page of a job on growing sets of machines."""
+    last = scaled.steps[-1].record
+    return Page(
+        title=f"{title(scaled.job)}: what each machine brings",
+        facts=[_when(scaled.started), cluster.in_words(last.workers)],
+        status="Finished",
+        finished=True,
+        numbers=scale.numbers(scaled),
+        sections=[
+            scale.section(scaled),
+            cluster.section(last.workers),
+            _details(last, {title(scaled.job): scaled.parameters}),
+        ],
+    )
+
+
 def title(job: str) -> str:
     """Name a job in a heading."""
     name = _name(job)
@@ -65,32 +81,27 @@ def title(job: str) -> str:
 
 
 def _name(job: str) -> str:
-    return NAMES.get(job, job.replace("-", " "))
+    return (load(job).title if job in JOBS else "") or job.replace("-", " ")
 
 
 def _job(record: "Record") -> Section:
-    result: Any = record.result
-    numbers: Sequence[Number] = []
-    blocks: Sequence[Block] = []
-    if result is None:
-        blocks = [Paragraph("Nothing was finished before it stopped, so there is nothing to draw.")]
-    elif record.job == "forest":
-        numbers, blocks = forest.numbers(result, record), forest.blocks(result)
-    elif record.job == "grid-search":
-        numbers, blocks = grid_search.numbers(result, record), grid_search.blocks(result)
-    elif record.job == "asian-option":
-        numbers, blocks = asian_option.numbers(result, record), asian_option.blocks(result, record)
-    else:
-        blocks = [Paragraph(f"{result.headline}.")]
+    page = JobPage(blocks=[Paragraph("Nothing was finished before it stopped, so there is nothing to draw.")])
+    if record.result is not None:
+        page = load(record.job).page(record.result, record)
     warning = f"Stopped early: {_reason(record.stopped)}." if record.stopped else ""
-    if warning and result is not None:
+    if warning and record.result is not None:
         warning += " What follows is from the part that was finished."
     return Section(
         record.job,
         title(record.job),
-        ABOUT.get(record.job, ""),
-        [Number(text.seconds(record.seconds), "of work"), *numbers],
-        (*blocks, timeline.block(record), *balance.blocks(record), *poster.blocks(record)),
+        load(record.job).about,
+        [Number(text.seconds(record.seconds), "of work"), *page.numbers],
+        (
+            *page.blocks,
+            timeline.block(record),
+            *balance.blocks(record),
+            *([] if record.stopped else page.beside_poster),
+        ),
         warning,
     )
 

@@ -1,6 +1,7 @@
 """A page as one HTML file: Bokeh's code and the data of the plots are in it, and nothing is fetched."""
 
 import os
+import re
 import secrets
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -8,8 +9,16 @@ from tempfile import NamedTemporaryFile
 from bokeh.embed import components
 from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from tritoncluster.report.content import Page
+
+_OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*(?: [\d.]*\d)?")
+
+
+def options_whole(text: str) -> Markup:
+    """Keep command-line options from being broken after a hyphen."""
+    return Markup(_OPTION.sub(r'<span class="option">\g<0></span>', str(escape(text))))  # noqa: S704 - escaped
 
 
 def render(page: Page, path: Path) -> None:
@@ -21,6 +30,7 @@ def render(page: Page, path: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["options"] = options_whole
     plots = {f"plot-{number}": panel.plot for number, panel in enumerate(page.panels)}
     code, places = components(plots, wrap_script=False) if plots else ("", {})
     html = environment.get_template("page.html").render(

@@ -13,8 +13,9 @@ from bokeh.core.properties import value
 from bokeh.models import FixedTicker, HoverTool
 from bokeh.plotting import figure
 
-BLUE, VERMILLION, GREEN, PURPLE, BROWN = "#0072b2", "#d55e00", "#009e73", "#b8669a", "#8c6d31"
-SERIES = (BLUE, GREEN, PURPLE, BROWN, VERMILLION)
+BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#b8669a"
+BROWN, VIOLET, OLIVE = "#8c6d31", "#7a6ff0", "#7b8a1e"
+SERIES = (BLUE, GREEN, PURPLE, BROWN, VIOLET, OLIVE, VERMILLION)
 #: Of what is there to be compared with, and of text in plots.
 MUTED = "#76808b"
 FONT = 'Inter, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Helvetica Neue", Arial, sans-serif'

@@ -1,38 +1,42 @@
 """Numbers and names as people read them."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from tritoncluster.quantities import memory, seconds
+
+__all__ = [
+    "label",
+    "labels",
+    "listed",
+    "many",
+    "memory",
+    "python_value",
+    "seconds",
+    "setting",
+    "shorten",
+    "value",
+    "worker",
+]
+
 #: A zero-width space: invisible, and parts what would otherwise be read as markup.
 _PARTING = "\u200b"
-
-
-def seconds(value: float) -> str:
-    """Spell a duration: "0.47 s", "43.6 s", "2 min 49 s", "1 h 05 min"."""
-    if value < 10:
-        return f"{value:.2f} s"
-    if value < 59.95:
-        return f"{value:.1f} s"
-    whole = round(value)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
-
-
-def memory(size: int) -> str:
-    """Spell a number of bytes; 0 is Dask's way to say that there is no limit."""
-    if not size:
-        return "no limit"
-    gib = size / 2**30
-    return f"{gib:.1f} GiB" if gib >= 1 else f"{size / 2**20:.0f} MiB"
+#: What makes the character after it the beginning of TeX; of three $ both pairs.
+_OPENING = re.compile(r"\$(?=\$)|\\(?=[\[(])")
 
 
 def many(number: int, thing: str) -> str:
     """Count things: "1 worker", "2,000 trees"."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def energy(joules: float) -> str:
+    """Spell an energy: "12 kJ", and from a tenth of a kilowatt-hour on "0.25 kWh"."""
+    return f"{joules / 1000:.3g} kJ" if joules < 360_000 else f"{joules / 3.6e6:,.2f} kWh"
 
 
 def listed(items: Sequence[str]) -> str:
@@ -80,12 +84,22 @@ def shorten(text: str, limit: int = 18) -> str:
     return f"{text[: limit - 1 - tail]}…{text[-tail:]}"
 
 
+def labels(names: Sequence[str], limit: int = 14) -> dict[str, str]:
+    """Give workers names for a plot's axis: without as many words that all begin with as it takes to be short enough.
+
+    One that is too long still loses its middle.
+    """
+    start = 0
+    for mark in re.finditer(r"[-._/]+", names[0] if names else ""):
+        if max(map(len, names)) - start <= limit or any(not name.startswith(names[0][: mark.end()]) for name in names):
+            break
+        start = mark.end()
+    return {name: label(worker(name[start:] or name), limit) for name in names}
+
+
 def label(text: str, limit: int = 18) -> str:
     """Prepare a name for a plot's axis.
 
     Bokeh takes text between $$ (or after a backslash and a bracket) for TeX, and what typesets that is not in a page.
     """
-    short = shorten(text, limit)
-    for opening in ("$$", "\\[", "\\("):
-        short = short.replace(opening, opening[0] + _PARTING + opening[1])
-    return short
+    return _OPENING.sub(lambda found: found[0] + _PARTING, shorten(text, limit))

@@ -10,7 +10,7 @@ from bokeh.models import NumeralTickFormatter
 from tritoncluster.record import Span, Worker
 from tritoncluster.report import style, text
 from tritoncluster.report.content import Block, Chart, Panel, Paragraph
-from tritoncluster.report.lanes import Bar, bars, busy_shares, lane_count
+from tritoncluster.report.lanes import Bar, bars, busy_shares, lane_counts
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from tritoncluster.record import Record
 
 MIN_HEIGHT, MAX_HEIGHT, LANE_HEIGHT, LABEL_HEIGHT, AROUND = 130, 660, 30, 15, 60
-#: Kinds of tasks with a colour of their own; the others share the last one.
-COLOURED = len(style.SERIES) - 1
 MOVING = style.VERMILLION
+#: Colours of kinds of tasks, those that took most time first; all further kinds share one.
+COLOURS, OTHERS = [colour for colour in style.SERIES if colour != MOVING], style.MUTED
 
 
 def block(record: "Record") -> Block:
@@ -33,17 +33,20 @@ def block(record: "Record") -> Block:
     colours = _colours(shares)
     threads = sum(worker.threads for worker in workers)
     busy = sum(sum(shares[worker.name].values()) * worker.threads for worker in workers) / threads
-    legend = [*colours.items()]
+    legend = _legend(colours)
     if any(bar.moving for bar in drawn):
         legend.append(("moving data (low bars)", MOVING))
-    note = (
-        ""
-        if len(drawn) == len(record.spans)
-        else (
+    note = ""
+    if len(drawn) < len(record.spans):
+        note = (
             f"{len(record.spans):,} steps are drawn as {len(drawn):,} bars: neighbours that look like one are joined."
         )
-    )
-    height = _height(sum(_lanes(drawn, workers)))
+    left_out = len(record.spans) - sum(bar.spans for bar in drawn)
+    if left_out:
+        note += (
+            f" {text.many(left_out, 'step')} on the threads that did least {'is' if left_out == 1 else 'are'} left out."
+        )
+    height = _height(sum(lane_counts(drawn, workers)))
     who = "The worker" if len(workers) == 1 else f"The {len(workers)} workers"
     return Chart(
         f"{who} computed for {busy:.0%} of the {text.seconds(record.seconds)}",
@@ -78,13 +81,13 @@ def side_by_side(ways: Sequence[tuple[str, float, Sequence[Span]]], at_start: Se
         drawn = bars(spans)
         shares = busy_shares(spans, workers, seconds)
         busy = sum(sum(shares[worker.name].values()) * worker.threads for worker in workers) / threads
-        height = _height(sum(_lanes(drawn, workers)))
+        height = _height(sum(lane_counts(drawn, workers)))
         panels.append(Panel(_gantt(longest, drawn, workers, colours, height), f"{name}, {text.seconds(seconds)}"))
         sentences.append(f"{busy:.0%} of {text.seconds(seconds)} with {name}")
     return Chart(
         f"Workers computed for {text.listed(sentences)}",
         panels,
-        legend=[*colours.items(), ("moving data (low bars)", MOVING)],
+        legend=[*_legend(colours), ("moving data (low bars)", MOVING)],
         note="Both on one scale. A worker that has nothing left to do is blank.",
         wide=True,
     )
@@ -104,10 +107,6 @@ def _everyone(at_start: Sequence[Worker], spans: Sequence[Span]) -> list[Worker]
     return [*at_start, *late]
 
 
-def _lanes(drawn: Sequence[Bar], workers: Sequence[Worker]) -> list[int]:
-    return [lane_count([bar for bar in drawn if bar.worker == worker.name], worker) for worker in workers]
-
-
 def _colours(shares: dict[str, dict[str, float]]) -> dict[str, str]:
     """Give kinds of tasks their colours, those that took most time first."""
     totals: dict[str, float] = defaultdict(float)
@@ -115,18 +114,23 @@ def _colours(shares: dict[str, dict[str, float]]) -> dict[str, str]:
         for kind, share in kinds.items():
             totals[kind] += share
     ordered = sorted(totals, key=lambda kind: -totals[kind])
-    return {kind: style.SERIES[min(number, COLOURED - 1)] for number, kind in enumerate(ordered)}
+    return dict(zip(ordered, [*COLOURS, *[OTHERS] * len(ordered)], strict=False))
+
+
+def _legend(colours: dict[str, str]) -> list[tuple[str, str]]:
+    own = [(kind, colour) for kind, colour in colours.items() if colour != OTHERS]
+    others = [kind for kind, colour in colours.items() if colour == OTHERS]
+    return [*own, (text.listed(others), OTHERS)] if others else own
 
 
 def _rows(plot: "figure", drawn: Sequence[Bar], workers: Sequence[Worker], height: int) -> dict[str, tuple[float, int]]:
     """Name the rows; give the top of each worker's and its number of lanes. A lane is 1 high."""
-    lanes = _lanes(drawn, workers)
+    lanes = lane_counts(drawn, workers)
     tops = np.cumsum([0, *lanes]).tolist()
     middles = {worker.name: top + count / 2 for worker, top, count in zip(workers, tops, lanes, strict=False)}
     named = _apart(middles, LABEL_HEIGHT * tops[-1] / (height - AROUND))
-    style.label_ticks(
-        plot.yaxis, [text.label(text.worker(name), 14) for name in named], [middles[name] for name in named]
-    )
+    labels = text.labels([worker.name for worker in workers])
+    style.label_ticks(plot.yaxis, [labels[name] for name in named], [middles[name] for name in named])
     plot.y_range.start, plot.y_range.end = tops[-1], 0
     plot.ygrid.visible = False
     return {worker.name: (top, count) for worker, top, count in zip(workers, tops, lanes, strict=False)}

@@ -1,9 +1,10 @@
 """A grid search over support vector classifiers: fits of very unequal length."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,13 @@ from sklearn.svm import SVC
 
 from tritoncluster.balance import BalancedBackend, Result, Sharing, balanced_map
 from tritoncluster.errors import InputError, JobStoppedError
-from tritoncluster.jobs import Progress, silent
+from tritoncluster.jobs import Job, Progress, silent
 from tritoncluster.jobs.grid_file import POSTER_GRID, read_grid
 from tritoncluster.jobs.parameters import check_limits, parameter
+
+if TYPE_CHECKING:
+    from tritoncluster.record import Record
+    from tritoncluster.report.content import JobPage
 
 #: Samples whose classes are predicted in one call.
 ROWS_PER_CALL = 100
@@ -67,15 +72,25 @@ class GridSearchResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridSearch:
+class GridSearch(Job):
     """Search a grid of support vector classifiers for the best one by cross-validation."""
 
     name: ClassVar[str] = "grid-search"
+    about: ClassVar[str] = (
+        "Each combination of parameters of a support vector classifier is fitted and tested on several splits of the "
+        "data. Some fits take many times as long as others."
+    )
+    tasks: ClassVar[Mapping[str, str]] = {
+        "fit_and_score": "fit and score a fold",
+        "fit": "final fit",
+        "predict_rows": "predict",
+    }
 
     samples: int = parameter(20_000, minimum=10, demo=2_000, help="Samples to classify.")
     cv: int = parameter(3, minimum=2, help="Folds of the cross-validation.")
     grid: str | None = parameter(
         None,
+        file=True,
         help="YAML or JSON file with a list of values for each parameter of SVC; the poster's 48 candidates if none.",
     )
 
@@ -130,9 +145,12 @@ class GridSearch:
         features, classes = self.data
         return float(self.estimator().set_params(refit=True).fit(features, classes).score(features, classes))
 
-    def posters_ways(self, client: Client) -> list[Any]:  # noqa: ARG002
-        """Give none: the poster's way is joblib's Dask backend."""
-        return []
+    @classmethod
+    def page(cls, result: GridSearchResult, record: "Record") -> "JobPage":
+        """Draw scores, how unequal the fits are, and the best."""
+        from tritoncluster.jobs.grid_search import page
+
+        return page.of(result, record)
 
     def _refit_and_predict(
         self, client: Client, search: GridSearchCV, sharing: Sharing, progress: Progress

@@ -1,7 +1,8 @@
 """A random forest on the handwritten digits: many short fits of equal length."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from distributed import Client
@@ -15,8 +16,12 @@ from sklearn.tree import DecisionTreeClassifier
 
 from tritoncluster.balance import BalancedBackend, Call, Result, Sharing
 from tritoncluster.errors import JobStoppedError
-from tritoncluster.jobs import Progress, silent
+from tritoncluster.jobs import Job, Progress, silent
 from tritoncluster.jobs.parameters import check_limits, parameter
+
+if TYPE_CHECKING:
+    from tritoncluster.record import Record
+    from tritoncluster.report.content import JobPage
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,17 @@ class ForestResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forest:
+class Forest(Job):
     """Fit a random forest on handwritten digits and test it on a quarter of them."""
 
     name: ClassVar[str] = "forest"
+    title: ClassVar[str] = "random forest"
+    about: ClassVar[str] = (
+        "Many decision trees, each grown from a random sample of handwritten digits, vote on digits that none of them "
+        "has seen. All trees take about the same time."
+    )
+    posters_size: ClassVar[Mapping[str, Any]] = {"trees": 8000}
+    tasks: ClassVar[Mapping[str, str]] = {"parallel_build_trees": "grow trees"}
 
     trees: int = parameter(8000, minimum=1, demo=3000, help="Trees in the forest.")
     seed: int = parameter(0, minimum=0, help="Seed of the split and of the trees.")
@@ -104,7 +116,10 @@ class Forest:
 
         with Sharing(client) as sharing:
             voting: Call = (vote, (test, np.unique(train_classes)), {})
-            backend = BalancedBackend(client, sharing=sharing, afterwards=voting, on_result=on_result)
+            # Of a journal's 50 kB a tree, 49 would be the trees, which nobody uses: they have voted.
+            backend = BalancedBackend(
+                client, sharing=sharing, afterwards=voting, keep_results=False, on_result=on_result
+            )
             try:
                 with parallel_config(backend):
                     self.estimator().fit(train, train_classes)
@@ -117,9 +132,19 @@ class Forest:
         train, test, train_classes, test_classes = self.data()
         return float(self.estimator().fit(train, train_classes).score(test, test_classes))
 
-    def posters_ways(self, client: Client) -> list[Any]:  # noqa: ARG002
-        """Give none: the poster's way is joblib's Dask backend."""
-        return []
+    @classmethod
+    def page(cls, result: ForestResult, record: "Record") -> "JobPage":
+        """Draw how the accuracy grows with the trees, and what is taken for what."""
+        from tritoncluster.jobs.forest import page
+
+        return page.of(result, record)
+
+    @classmethod
+    def posters_steps(cls) -> list[tuple[int, float]]:
+        """Give cores and seconds of the poster's five clusters."""
+        from tritoncluster.jobs.forest.page import FOREST_TIMES
+
+        return [(int(cores), float(seconds)) for _machines, cores, seconds in FOREST_TIMES[1:]]
 
 
 def vote(trees: list[DecisionTreeClassifier], samples: NDArray[np.float64], classes: NDArray[Any]) -> NDArray[np.uint8]:

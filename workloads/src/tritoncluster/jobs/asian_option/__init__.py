@@ -1,10 +1,11 @@
 """The price of an Asian call option by Monte Carlo: many short paths, nothing to send."""
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from distributed import Client
@@ -12,7 +13,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from tritoncluster.errors import InputError, JobStoppedError
-from tritoncluster.jobs import Progress, silent
+from tritoncluster.jobs import Job, Progress, silent
 from tritoncluster.jobs.parameters import check_limits, parameter
 from tritoncluster.montecarlo import (
     BLOCK_PATHS,
@@ -22,15 +23,26 @@ from tritoncluster.montecarlo import (
     Sums,
     block_size,
     estimate,
+    paths_to_go_on_with,
     simulate_blocks,
     simulate_on,
 )
+from tritoncluster.quantities import seconds as duration
+
+if TYPE_CHECKING:
+    from tritoncluster.record import Record
+    from tritoncluster.report.content import Block, JobPage
 
 DAYS_PER_YEAR = 365
 #: Bytes of prices computed at a time: they stay in a core's cache.
 CHUNK_BYTES = 256 * 1024
+TOO_RARE = "payoffs too rare for this many paths: the error is a bound on what they can amount to"
 #: Blocks that tell how many paths a standard error will take.
 PILOT_BLOCKS = 16
+#: More paths than this, an hour on four cores, have to be asked for by their number.
+MAX_PATHS = 10**9
+#: Days simulated before anything starts, to tell whether a standard error is out of reach: some hundredths of a second.
+TRIAL_DAYS = 3_000_000
 DEFAULT_PATHS = 1_000_000
 #: The part that a comparison does in the poster's ways: some seconds each.
 LOOPED_PATHS, DELAYED_PATHS = 1000, 1000
@@ -67,7 +79,8 @@ class AsianOptionResult:
         found = self.estimate
         price = self.discount * found.mean
         text = f"mean payoff {found.mean:.4f} ± {found.standard_error:.4f}, worth {price:.4f} today"
-        return f"{text}, from {found.paths:,} paths"
+        rare = f"; {TOO_RARE}" if found.too_rare else ""
+        return f"{text}, from {found.paths:,} paths{rare}"
 
     def to_json(self) -> dict[str, Any]:
         """Give the job's fields of `result.json`."""
@@ -82,16 +95,27 @@ class AsianOptionResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsianOption:
+class AsianOption(Job):
     """Estimate the mean payoff of an Asian call option, whose strike is compared with the average price."""
 
     name: ClassVar[str] = "asian-option"
+    title: ClassVar[str] = "Asian option"
+    about: ClassVar[str] = (
+        "The price of an option that pays what the average price of four years, or of another number of days, exceeds "
+        "the strike by: the mean payoff of many random paths. Blocks of paths have their own random streams, so the "
+        "estimate does not depend on the cluster."
+    )
+    tasks: ClassVar[Mapping[str, str]] = {"simulate_block": "simulate paths"}
 
     paths: int | None = parameter(
         None, minimum=2, demo=1_000_000, help=f"Paths to simulate; {DEFAULT_PATHS:,} if no standard error is given."
     )
     standard_error: float | None = parameter(
-        None, above=0, unit="money", help="Simulate until the standard error of the estimate is this small."
+        None,
+        above=0,
+        unit="money",
+        help="Simulate until the standard error of the estimate is this small. The interval of 95% around the estimate "
+        "then holds for rare payoffs, too: what no path has shown yet is counted as error.",
     )
     seed: int = parameter(0, minimum=0, help="Seed of the random streams.")
     spot: float = parameter(100.0, above=0, unit="money", help="Price of the underlying today.")
@@ -109,6 +133,13 @@ class AsianOption:
             raise InputError("give either --paths or --standard-error, not both")
         if self.drift <= -DAYS_PER_YEAR:
             raise InputError(f"--drift must be greater than -{DAYS_PER_YEAR}, not {self.drift}")
+        if self.standard_error is not None:
+            # What is far out of reach shows before a cluster starts; what is nearly so, in the pilot on it.
+            paths = min(BLOCK_PATHS, max(16, TRIAL_DAYS // self.days))
+            begun = time.perf_counter()
+            _first, rows, _counts = simulate_blocks(self.model, self.seed, 0, [paths])
+            pace = (time.perf_counter() - begun) / paths
+            check_reach(estimate(rows), self.standard_error, pace, "on one core of this machine")
 
     @property
     def model(self) -> Model:
@@ -143,24 +174,23 @@ class AsianOption:
         """Simulate on the cluster, block by block."""
         sums = Sums()
         model = self.model
-        paths = self.paths or DEFAULT_PATHS
+        paths = PILOT_BLOCKS * BLOCK_PATHS if self.standard_error is not None else self.paths or DEFAULT_PATHS
 
         def finished(blocks: int) -> None:
             progress("blocks", blocks, -(-paths // BLOCK_PATHS))
 
-        if self.standard_error is not None:
-            paths = PILOT_BLOCKS * BLOCK_PATHS
+        begun = time.perf_counter()
         try:
             while True:
                 simulate_on(client, model, self.seed, paths, sums, finished)
-                if (
-                    self.standard_error is None
-                    or (found := estimate(sums.in_order())).standard_error <= self.standard_error
-                ):
+                if self.standard_error is None:
                     return self.result(sums)
-                # The error falls with the square root of the paths; two percent more spare most runs a third round.
-                needed = found.paths * (found.standard_error / self.standard_error) ** 2 * 1.02
-                paths = (int(needed) // BLOCK_PATHS + 1) * BLOCK_PATHS
+                found = estimate(sums.in_order())
+                more = paths_to_go_on_with(found, self.standard_error)
+                if more is None:
+                    return self.result(sums)
+                check_reach(found, self.standard_error, (time.perf_counter() - begun) / found.paths, "on this cluster")
+                paths = more
         except (KeyboardInterrupt, Exception) as error:
             raise JobStoppedError(self.result(sums) if sums.blocks else None) from error
 
@@ -184,6 +214,33 @@ class AsianOption:
             ("Python loop", looped / paths, lambda: posters_way.loop(looped, **option)),
             ("one task a path", delayed_paths / paths, lambda: posters_way.tasks(client, delayed_paths, **option)),
         ]
+
+    @classmethod
+    def page(cls, result: AsianOptionResult, record: "Record") -> "JobPage":
+        """Draw how the estimate settles, and what paths pay."""
+        from tritoncluster.jobs.asian_option import page
+
+        return page.of(result, record)
+
+    @classmethod
+    def compared(cls) -> "list[Block]":
+        """Say how the poster's ways compare."""
+        from tritoncluster.jobs.asian_option import page
+
+        return page.compared()
+
+
+def check_reach(found: Estimate, standard_error: float, seconds_per_path: float, where: str) -> None:
+    """Raise InputError for a standard error that takes more than `MAX_PATHS`, judged by what some paths show."""
+    needed = found.paths_for(standard_error)
+    if needed > MAX_PATHS:
+        reach = found.error_after(MAX_PATHS)
+        unit = 10.0 ** (math.floor(math.log10(reach)) - 1)  # of its second digit, to which it is rounded up
+        raise InputError(
+            f"--standard-error {standard_error:g} takes about {needed:.2g} paths, about "
+            f"{duration(needed * seconds_per_path)} {where}; write --standard-error {math.ceil(reach / unit) * unit:g} "
+            "or more, or --paths with how many you want"
+        )
 
 
 def average_prices(
