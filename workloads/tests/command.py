@@ -59,6 +59,9 @@ def interrupt(folder: Path, *arguments: str, when: str) -> Interrupted:
             started = psutil.Process(pid).children(recursive=True)
             os.write(terminal, b"\x03")
             pressed = time.monotonic()
+    else:
+        # It hangs; whoever waits for it would, too.
+        os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     assert pressed, f"{when} never appeared in: {output}"
     seconds = time.monotonic() - pressed

@@ -1,11 +1,22 @@
 """Embedded clusters that tests share; starting one takes seconds."""
 
+import logging
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 from distributed import Client
+from hypothesis import HealthCheck, settings
+from jobs_service import alone, scheduler, shared  # noqa: F401  # fixtures
 
 from tritoncluster.cluster import connect
+
+# How long something takes is no matter of tests: these machines do other things, too. Where a change is checked,
+# examples are the same each time, so that what fails is the change's; wherever else tests run, they are random.
+settings.register_profile(
+    "tests", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +24,13 @@ def client() -> Iterator[Client]:
     """A client of an embedded cluster with two workers."""
     with connect(workers=2) as client:
         yield client
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What is logged; embedded clusters, which have Dask's handlers silent, silence pytest's with them."""
+    caplog.handler.setLevel(logging.NOTSET)
+    return caplog
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import ParameterGrid
 
+from tritoncluster.balance import Share, Summary
 from tritoncluster.jobs.asian_option import AsianOption
 from tritoncluster.jobs.forest import ForestResult
 from tritoncluster.jobs.grid_file import POSTER_GRID
@@ -54,6 +55,11 @@ def asian_option(paths: int = 5000, **option: Any) -> Record:
     sums.add(*simulate_blocks(job.model, 0, 0, [size for size in sizes if size]))
     parameters = {name: getattr(job, name) for name in ("paths", "spot", "strike", "drift", "volatility", "days")}
     return record("asian-option", parameters, job.result(sums))
+
+
+def summary(name: str) -> Summary:
+    share = Share(1, [(0.0, None)], items=50, chunks=8, work=50.0, busy=3.9)
+    return Summary(name, seconds=4.0, work=50.0, shares={"0": share})
 
 
 def record(job: str, parameters: dict[str, Any], result: Any, **changes: Any) -> Record:

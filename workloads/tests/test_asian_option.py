@@ -1,4 +1,5 @@
 import math
+import re
 from collections.abc import Callable
 
 import psutil
@@ -8,7 +9,7 @@ from distributed import Client
 from tritoncluster import montecarlo
 from tritoncluster.errors import InputError
 from tritoncluster.jobs import posters_way
-from tritoncluster.jobs.asian_option import AsianOption
+from tritoncluster.jobs.asian_option import AsianOption, check_reach
 
 PATHS = 60_000
 
@@ -82,6 +83,23 @@ def test_histogram_counts_paths_that_pay(client: Client):
 def test_bad_parameters(parameters: dict, message: str):
     with pytest.raises(InputError, match=message.replace("(", r"\(")):
         AsianOption(**parameters).check()
+
+
+@pytest.mark.parametrize(("target", "strike"), [(1e-9, 100.0), (1e-12, 250.0), (1e-6, 100.0), (1e-9, 20.0)])
+def test_a_standard_error_out_of_reach_is_refused_with_one_that_is_not(target: float, strike: float):
+    with pytest.raises(InputError, match=f"--standard-error {target:g} takes about") as refused:
+        AsianOption(standard_error=target, strike=strike).check()
+    assert re.search(r"about [\d.e+,]+ paths, about \S+ (s|min|h|days|years)", str(refused.value))
+    instead = re.search(r"write --standard-error (\S+) or more", str(refused.value))
+    assert instead
+    AsianOption(standard_error=float(instead[1]), strike=strike).check()
+
+
+def test_a_pilot_that_finds_it_out_of_reach_refuses_it_too():
+    found = montecarlo.Estimate(0.01, 0.009, 16_384, 1e-4)
+    with pytest.raises(InputError, match=r"about 1.6e\+14 paths, about 51,953 years on this cluster; write"):
+        check_reach(found, 1e-9, 0.01, "on this cluster")
+    check_reach(found, 1e-6, 0.01, "on this cluster")
 
 
 def test_posters_ways_give_the_same_price(client: Client):

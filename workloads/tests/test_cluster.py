@@ -1,17 +1,25 @@
+import asyncio
+import doctest
 import os
 import platform
 import signal
 import socket
+import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import dask.config
 import joblib
 import psutil
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
+from distributed.comm import connect as comm_connect
+from distributed.deploy.spec import SpecCluster
 from joblib import delayed, parallel_config
 from remote import Remote, remote
 from threadpoolctl import threadpool_info
@@ -107,15 +115,143 @@ def test_configured_scheduler_is_used(elsewhere: Remote):
             pass
 
 
+def test_embedded_cluster_leaves_the_callers_own_alone():
+    before = dict(dask.config.config["distributed"]["scheduler"]["active-memory-manager"])
+    with pytest.raises(KeyboardInterrupt), connect(workers=1) as client:  # noqa: PT012 - that is the case
+        assert dask.config.config["distributed"]["scheduler"]["active-memory-manager"] == before
+        assert not client.amm.running()
+        own = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=False)
+        raise KeyboardInterrupt
+    with own, Client(own, set_as_default=False) as client:
+        assert own in SpecCluster._instances
+        pids = client.run(os.getpid)
+        assert client.submit(sum, [1, 2]).result(timeout=60) == 3
+        assert client.run(os.getpid) == pids
+
+
+@pytest.mark.parametrize("way", ["script", "module", "stdin"])
+def test_program_without_guard_runs_once(tmp_path: Path, way: str):
+    code = (
+        "print('ran as', __name__, flush=True)\n"
+        "from tritoncluster.cluster import connect\n"
+        "class Number:\n    def __init__(self, value):\n        self.value = value\n"
+        "def square(number):\n    return Number(number.value ** 2)\n"
+        "with connect(workers=1) as client:\n"
+        "    client.restart()\n"
+        "    answer = client.submit(square, Number(3)).result()\n"
+        "    print(answer.value, isinstance(answer, Number))\n"
+    )
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "program.py").write_text(code)
+    words = {"script": ["package/program.py"], "module": ["-m", "package.program"], "stdin": ["-"]}[way]
+    done = subprocess.run(
+        [sys.executable, *words], input=code, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.stdout == "ran as __main__\n9 True\n", done.stderr
+    assert done.returncode == 0
+
+
+def test_examples_of_connect_are_right():
+    (examples,) = doctest.DocTestFinder().find(connect, "connect", globs={"__name__": "__main__"})
+    assert doctest.DocTestRunner().run(examples) == doctest.TestResults(failed=0, attempted=4)
+
+
+def refusal(address: str) -> str:
+    with (
+        dask.config.set({"scheduler-address": address}),
+        pytest.raises(ClusterUnusableError) as caught,
+        connect(timeout="1 s"),
+    ):
+        pass
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 def test_silent_scheduler_is_named_with_what_to_check():
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never says a word
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
-        with (
-            dask.config.set({"scheduler-address": address}),
-            pytest.raises(ClusterUnusableError, match=f"no scheduler answers at {address}.*; check that it runs"),
-            connect(timeout="1 s"),
-        ):
-            pass
+        assert refusal(address).startswith(
+            f"no scheduler answers at {address} (it accepted the connection but did not answer in 1 s); check that it"
+        )
+
+
+@pytest.mark.parametrize(
+    ("greeting", "answer", "expected"),
+    [
+        (b"SSH-2.0-OpenSSH_9.9\r\n", b"", "something else answers there: 'SSH-2.0-OpenSSH_9.9'"),
+        (b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", "a web server answers there); give the scheduler's port"),
+        (b"\0\0", b"", "something else answers there"),
+    ],
+)
+def test_something_else_than_a_scheduler_is_named(greeting: bytes, answer: bytes, expected: str):
+    class Other(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(greeting)
+            self.request.settimeout(5)
+            with suppress(OSError):
+                self.request.recv(1000)
+                self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            assert expected in refusal(f"tcp://127.0.0.1:{server.server_address[1]}")
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("desktop", "an address is like tcp://desktop:8786"),
+        ("tcp://desktop", "an address is like tcp://desktop:8786"),
+        ("tcp://desktop:port", "an address is like tcp://desktop:8786"),
+        ("tcp://desktop:99999", "there is no port 99999); a scheduler's is mostly 8786"),
+        ("http://desktop:8787", "does not begin with http://); an address is like"),
+        ("tls://desktop:8786", "tls:// needs a certificate); name ca.crt, tls.crt and tls.key"),
+        ("tcp://127.0.0.1:1", "(Connection refused); check that it runs"),
+    ],
+)
+def test_address_that_can_not_be_right_is_named(address: str, expected: str):
+    assert expected in refusal(address)
+
+
+def test_tls_where_there_is_none_and_none_where_there_is(elsewhere: Remote, tmp_path: Path):
+    key, certificate = str(tmp_path / "key"), str(tmp_path / "crt")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    tls = "distributed.comm.tls"
+    files = {f"{tls}.ca-file": certificate, f"{tls}.client.cert": certificate, f"{tls}.client.key": key}
+    with dask.config.set(files):
+        assert "does not use TLS); write tcp://" in refusal(elsewhere.address.replace("tcp:", "tls:"))
+    environment = {
+        f"DASK_DISTRIBUTED__COMM__TLS__{name}": value
+        for name, value in {"CA_FILE": certificate, "SCHEDULER__CERT": certificate, "SCHEDULER__KEY": key}.items()
+    }
+    with remote(tmp_path / "tls", workers=0, environment=environment, protocol="tls") as secure:
+        assert "uses TLS); write tls://" in refusal(secure.address.replace("tls:", "tcp:"))
+
+
+def test_client_with_another_python_is_refused(elsewhere: Remote):
+    async def ask(python: str) -> str:
+        comm = await comm_connect(elsewhere.address)
+        versions = {"packages": {"python": python}}
+        await comm.write({"op": "register-client", "client": "other", "reply": False, "versions": versions})
+        (answer,) = await comm.read()
+        comm.abort()
+        return answer.get("error", "")
+
+    ours = ".".join(map(str, sys.version_info[:2]))
+    assert asyncio.run(ask(f"{ours}.0.final.0")) == ""
+    for other in ("2.7.18.final.0", "3.10.4.final.0", "3.99.0.final.0"):
+        minor = ".".join(other.split(".")[:2])
+        assert f"its Python is {minor}, the cluster's is {ours}" in asyncio.run(ask(other))
 
 
 def test_cluster_without_workers_is_refused(tmp_path: Path):
@@ -142,11 +278,12 @@ def test_other_versions_are_refused(tmp_path: Path):
         pass
 
 
-@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+# The forest is too large to be finished before anybody hears of its first trees.
+@pytest.mark.parametrize("job", [Forest(trees=5000), *JOBS[1:]], ids=lambda job: job.name)
 def test_lost_scheduler_stops_the_job_with_what_is_finished(tmp_path: Path, job: Job):
     with (
         remote(tmp_path) as doomed,
-        dask.config.set({"scheduler-address": doomed.address}),
+        dask.config.set({"scheduler-address": doomed.address, "tritoncluster.wait": "0s"}),
         connect() as client,
     ):
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,8 @@ from tritoncluster.doctor.agreement import images
 from tritoncluster.doctor.finding import Finding
 from tritoncluster.doctor.hosts import Machine
 from tritoncluster.doctor.network import connections
+from tritoncluster.doctor.probes import SILENT
+from tritoncluster.doctor.silent import judge
 from tritoncluster.nodes import Worker
 
 GIB = 2**30
@@ -184,8 +187,142 @@ def test_each_pair_that_fails_is_named():
     ]
 
 
-def test_wrong_predictions():
-    right = asyncio.run(arithmetic.calculate())
-    assert all(finding.ok for finding in arithmetic.judge({"pi": right}))
-    (finding,) = arithmetic.judge({"pi": {**right, "vectors": "00" + arithmetic.VECTORS[2:]}})
-    assert finding.detail == "2 of 60 predictions of a support vector machine differ"
+@pytest.mark.parametrize(
+    ("knock", "nanny", "process", "detail", "remedy"),
+    [
+        ("", True, ("stopped", False), "it takes connections, but does not answer: process 7 is stopped", "-CONT 7"),
+        # It no longer takes connections when too many wait for it.
+        ("no answer", True, ("stopped", False), "it does not answer: process 7 is stopped", "-CONT 7"),
+        ("", True, ("disk-sleep", False), "process 7 waits for a disk or a network file system", "dmesg"),
+        ("", True, ("running", True), "process 7 is busy with a call that lets nothing else run", ""),
+        ("", True, ("sleeping", False), "process 7 is there, and does nothing", "kill -KILL 7"),
+        ("", True, None, "does not answer; its nanny does", "restart it"),
+        ("", False, None, "nor does its nanny", "docker unpause"),
+        ("", None, None, "it takes connections, but does not answer", "restart it"),
+        (None, None, None, "it does not answer", "restart it"),
+        ("refused", True, ("sleeping", False), "not reached from the scheduler at tcp://10.0.0.1:8800", "firewall"),
+        ("refused", False, TimeoutError(), "not reached from the scheduler at tcp://10.0.0.1:8800", "firewall"),
+    ],
+)
+def test_worker_that_does_not_answer(knock: str | None, nanny: Any, process: Any, detail: str, remedy: str):
+    if isinstance(process, tuple):
+        process = {"pid": 7, "state": process[0], "computes": process[1]}
+    finding = judge(WORKER, knock=knock, nanny=nanny, process=process)
+    assert (finding.check, finding.where, finding.ok) == ("workers", "pi-1", not remedy)
+    assert detail in finding.detail
+    assert remedy in finding.remedy
+
+
+def test_port_that_takes_connections_is_not_the_firewalls_fault():
+    other = replace(WORKER, address="tcp://10.0.0.2:8800", name="pi-2")
+    finding = only(list(connections([WORKER, other], {WORKER.address: {other.address: SILENT}})))
+    assert finding.where == "pi-2"
+    assert "firewall" not in finding.remedy
+    assert "restart" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("workers", "expected"), [(1, "only one worker to ask"), (3, "2 of 2 ways between workers open")]
+)
+def test_open_ways(workers: int, expected: str):
+    there = [replace(WORKER, address=f"tcp://10.0.0.{number}:8800") for number in range(workers)]
+    answers = {there[0].address: dict.fromkeys([worker.address for worker in there[1:]], "")}
+    assert only(list(connections(there, answers))).detail == expected
+
+
+def test_ways_are_not_told_of_when_nobody_was_asked():
+    assert list(connections([WORKER] * 4, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "detail"),
+    [
+        (
+            ("/temporary", "tmpfs", 0.01, 640 * 1024),
+            "/temporary, which is memory, is nearly full: 1% of it, 640.00 kiB, is free",
+        ),
+        (("/temporary", "ext4", 0.05, 200 * 2**20), "/temporary is nearly full: 5% of it, 200.00 MiB, is free"),
+        (("/temporary", "ext4", 0.0, 0), "/temporary is nearly full: 0% of it, 0 B, is free"),
+        # A twentieth of a large disk is plenty, and so are nine tenths of a small one.
+        (("/temporary", "ext4", 0.05, 50 * GIB), ""),
+        (("/temporary", "tmpfs", 0.9, 58 * 2**20), ""),
+        # That is what the check of spilling is about.
+        (("/spill", "ext4", 0.01, GIB // 2), ""),
+    ],
+)
+def test_full_folders(folder: tuple[str, str, float, int], detail: str):
+    machine = replace(MACHINE, folders=[folder, ("/memory", "tmpfs", 1.0, 2**26)])
+    finding = only(list(hosts.folders([(WORKER, machine)])))
+    assert finding.ok == (not detail)
+    assert detail in finding.detail
+    assert not detail or "du -xah /temporary" in finding.remedy
+
+
+def test_folder_that_is_not_for_spilling_is_looked_at():
+    machine = replace(MACHINE, folders=[("/spill", "ext4", 0.01, GIB // 2)], spills=False)
+    assert "/spill is nearly full" in only(list(hosts.folders([(WORKER, machine)]))).detail
+
+
+def test_workers_of_one_container_share_its_folder_and_others_do_not():
+    machine = replace(MACHINE, folders=[("/temporary", "tmpfs", 0.0, 0)])
+    seats = [
+        (WORKER, machine),
+        (replace(WORKER, name="pi-1b"), machine),
+        (replace(WORKER, name="pi-2"), replace(machine, hostname="pi-2")),
+    ]
+    assert [finding.where for finding in hosts.folders(seats)] == ["pi-1, pi-1b", "pi-2"]
+
+
+@pytest.fixture(scope="module")
+def right() -> dict[str, Any]:
+    return asyncio.run(arithmetic.calculate())
+
+
+def test_arithmetic_of_this_machine_is_right(right: dict[str, Any]):
+    assert only(list(arithmetic.judge({"pi": right, "desk": right}, right))).ok
+
+
+@pytest.mark.parametrize(
+    ("answers", "here", "wrong"),
+    [
+        # Same versions: what most have counts, and the client's answer where there is no most.
+        ({"pi": "wrong"}, "right", {"pi"}),
+        ({"pi": "wrong", "desk": "right"}, "right", {"pi"}),
+        ({"pi": "right", "desk": "right"}, "wrong", {"client"}),
+        ({"pi": "wrong", "desk": "wronger"}, "right", {"pi", "desk"}),
+        # Other versions may predict otherwise.
+        ({"pi": "other"}, "right", set()),
+        ({"pi": "other", "desk": "right"}, "right", set()),
+        ({"pi": "other", "desk": "other, wrong", "shelf": "other"}, "right", {"desk"}),
+    ],
+)
+@pytest.mark.parametrize(
+    ("key", "detail"),
+    [
+        ("vectors", "2 of 60 predictions of a support vector machine differ"),
+        ("tree", "2 of 60 predictions of a decision tree differ"),
+        ("stream", "another random stream"),
+    ],
+)
+def test_arithmetic_is_compared_among_the_same_versions(
+    right: dict[str, Any], key: str, detail: str, answers: dict[str, str], here: str, wrong: set[str]
+):
+    def changed(by: str) -> Any:
+        return (by, *right[key][1:]) if key == "stream" else by * 2 + right[key][2:]
+
+    kinds = {
+        "right": right,
+        "wrong": {**right, key: changed("x")},
+        "wronger": {**right, key: changed("y")},
+        "other": {**right, "versions": ("9", "9", "9"), key: changed("z")},
+        "other, wrong": {**right, "versions": ("9", "9", "9"), key: changed("x")},
+    }
+    findings = list(arithmetic.judge({node: kinds[kind] for node, kind in answers.items()}, kinds[here]))
+    assert {finding.where for finding in findings if not finding.ok} == wrong
+    assert all(detail in finding.detail for finding in findings if not finding.ok)
+
+
+def test_wrong_product_is_wrong_with_any_versions(right: dict[str, Any]):
+    broken = {**right, "versions": ("9", "9", "9"), "errors": {"numpy, single": 3.0}}
+    finding = only([finding for finding in arithmetic.judge({"pi": broken}, right) if not finding.ok])
+    assert (finding.where, finding.detail) == ("pi", "product of matrices (numpy, single) off by 3")

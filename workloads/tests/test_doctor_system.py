@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from tritoncluster.doctor.probes import describe
-from tritoncluster.doctor.system import board, control_groups, cpu_quotas, file_system, memory_limits, throttled
+from tritoncluster.doctor.system import (
+    board,
+    control_groups,
+    cpu_quotas,
+    file_system,
+    folders,
+    memory_limits,
+    throttled,
+)
 
 #: Controllers mounted together and apart, as distributions and container engines do.
 V1 = """\
@@ -125,6 +133,14 @@ def test_system_that_is_no_linux(tmp_path: Path):
 )
 def test_file_system(tmp_path: Path, path: str, kind: str):
     assert file_system(v2(tmp_path, {}), path) == kind
+
+
+def test_folders_of_one_file_system_are_told_of_once(tmp_path: Path):
+    (tmp_path / "below").mkdir()
+    ((path, kind, share, free),) = folders(tmp_path, str(tmp_path), str(tmp_path / "below"), str(tmp_path / "missing"))
+    assert (path, kind) == (str(tmp_path), "")
+    assert 0 <= share <= 1
+    assert free >= 0
 
 
 def test_raspberry_pi_by_device_tree_and_in_a_container(tmp_path: Path):

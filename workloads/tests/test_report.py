@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import runs
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from tritoncluster import report
 from tritoncluster.balance import Share, Summary
 from tritoncluster.compare import Comparison, Way
 from tritoncluster.record import Span, Worker, to_json
-from tritoncluster.report import balance, heat_map, lanes, pages, text, timeline
+from tritoncluster.report import balance, cluster, heat_map, lanes, pages, style, text, timeline
 from tritoncluster.report.content import Chart, Page, Paragraph, Section, Table
+from tritoncluster.report.render import options_whole
 
 
 def texts(page: Page) -> str:
@@ -201,6 +204,15 @@ def test_numbers_of_a_grid_are_in_order_and_words_as_given() -> None:
     assert heat_map.values_of(results) == {"C": [0.5, 1, 10], "gamma": ["scale", "auto"]}
 
 
+def test_workers_that_did_not_answer_are_named() -> None:
+    workers = [*runs.WORKERS, Worker("1", "", 2, 2**30, responding=False)]
+    record = runs.forest(workers=workers)
+    assert [worker["responding"] for worker in to_json([record])["cluster"]["workers"]] == [True, True, False]
+    assert cluster.in_words(workers) == "3 workers with 7 threads, aarch64 and x86_64, 1 of them did not answer"
+    (table,) = cluster.section(workers).blocks
+    assert table.rows[-1][:2] == ["worker 1", "did not answer"]
+
+
 def test_many_spans_become_few_bars_that_cover_them() -> None:
     stream = np.random.default_rng(0)
     starts = stream.uniform(0, 100, 30_000)
@@ -209,6 +221,50 @@ def test_many_spans_become_few_bars_that_cover_them() -> None:
     assert len(bars) <= lanes.MAX_BARS
     assert sum(bar.spans for bar in bars) == len(spans)
     assert sum(bar.busy for bar in bars) == pytest.approx(300)
+
+
+@given(
+    workers=st.integers(1, 3000),
+    threads=st.integers(1, 8),
+    kinds=st.integers(1, 5),
+    rounds=st.integers(1, 3),
+    jitter=st.floats(0, 5),
+)
+@example(workers=1001, threads=1, kinds=4, rounds=1, jitter=0)
+@example(workers=251, threads=4, kinds=4, rounds=2, jitter=1)
+@example(workers=3000, threads=1, kinds=2, rounds=2, jitter=0.5)
+@example(workers=1, threads=8, kinds=1, rounds=3, jitter=0)
+@settings(max_examples=6)
+def test_any_number_of_lanes_and_kinds_becomes_few_bars(
+    workers: int, threads: int, kinds: int, rounds: int, jitter: float
+) -> None:
+    threads = min(threads, max(1, 12_000 // (workers * kinds * rounds)))
+    steps = [(w, t, k, r) for w in range(workers) for t in range(threads) for r in range(rounds) for k in range(kinds)]
+    spans = []
+    for worker, thread, kind, number in steps:
+        start = number * 10 + kind * 2 + jitter * (worker % 7)
+        spans.append(Span(f"pi-{worker}", thread, f"task{kind}", "compute", start, start + 1))
+    bars = lanes.bars(spans)
+    assert len(bars) <= lanes.MAX_BARS
+    assert [bar.start for bar in bars] == sorted(bar.start for bar in bars)
+    if workers * threads <= lanes.MAX_BARS:
+        assert sum(bar.spans for bar in bars) == len(spans)
+        assert sum(bar.busy for bar in bars) == pytest.approx(len(spans))
+
+
+def test_a_room_of_a_thousand_workers_has_a_page(tmp_path: Path) -> None:
+    workers = [Worker(f"pi-{number}", "aarch64", 1, 2**30) for number in range(1001)]
+    spans = [Span(each.name, 1, f"task{kind}", "compute", kind, kind + 1) for each in workers for kind in range(5)]
+    report.write([runs.forest(3, workers=workers, spans=spans)], tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 3_000_000
+
+
+def test_steps_that_are_not_drawn_are_counted() -> None:
+    workers = [Worker(f"pi-{number}", "aarch64", 1, 2**30) for number in range(lanes.MAX_BARS + 3)]
+    spans = [Span(each.name, 1, "task", "compute", 0, 1 + number) for number, each in enumerate(workers)]
+    chart = timeline.block(runs.forest(3, workers=workers, spans=spans, seconds=5000.0))
+    assert isinstance(chart, Chart)
+    assert "3 steps on the threads that did least are left out" in chart.note
 
 
 def test_few_spans_are_drawn_one_by_one() -> None:
@@ -224,6 +280,12 @@ def test_busy_shares_count_all_threads() -> None:
     shares = lanes.busy_shares(runs.SPANS, runs.WORKERS, 5.0)
     assert shares["0"]["grow trees"] == pytest.approx(3.8 / 5)
     assert shares["pi-3"]["predict"] == pytest.approx(2 / 5 / 4)
+
+
+def test_a_chunk_that_makes_room_for_others_keeps_no_worker_busy_twice() -> None:
+    spans = [Span("0", 1, "ours", "compute", 0, 5), Span("0", 2, "theirs", "compute", 1, 4)]
+    shares = lanes.busy_shares(spans, runs.WORKERS, 5.0)
+    assert shares["0"] == pytest.approx({"ours": 5 / 8, "theirs": 3 / 8})
 
 
 def test_a_worker_that_joined_later_has_a_row() -> None:
@@ -305,10 +367,43 @@ def test_a_long_name_keeps_its_ends() -> None:
     assert text.shorten("raspberry-pi-in-the-third-room-3", 16) == "raspberr…-room-3"
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["tritoncluster-worker-1", "tritoncluster-worker-12"], ["worker-1", "worker-12"]),
+        (["tritoncluster-worker-1"], ["worker-1"]),
+        (["0", "1"], ["worker 0", "worker 1"]),
+        (["pi-1", "pi-11", "desktop"], ["pi-1", "pi-11", "desktop"]),
+        (["physics-lab-pi-1", "physics-lab-desktop"], ["lab-pi-1", "lab-desktop"]),
+        (["tls://10.0.0.1:8801", "tls://10.0.0.1:8802"], ["10.0.0.1:8801", "10.0.0.1:8802"]),
+        (["a-machine-of-the-first-room", "another-one"], ["a-machi…t-room", "another-one"]),
+        ([], []),
+    ],
+)
+def test_workers_are_called_what_tells_them_apart(names: list[str], expected: list[str]) -> None:
+    assert list(text.labels(names).values()) == expected
+
+
+def test_kinds_of_tasks_do_not_share_a_colour_as_long_as_there_are_some() -> None:
+    tasks = ["fit_and_score", "fit", "predict_rows", "take_in", "stop", "tidy", "count", "sort"]
+    spans = [Span("0", 1, task, "compute", place, place + 1 - place / 100) for place, task in enumerate(tasks)]
+    chart = timeline.block(runs.forest(spans=[*spans, Span("0", 1, "fit", "transfer", 0, 0.1)]))
+    assert isinstance(chart, Chart)
+    colours = [colour for _name, colour in chart.legend]
+    assert len(set(colours)) == len(colours) == 8
+    assert ("count and sort", style.MUTED) in chart.legend
+
+
+def test_an_option_of_the_command_line_is_not_broken() -> None:
+    assert options_whole("it is --trees 8000, <b> a--b") == (
+        'it is <span class="option">--trees 8000</span>, &lt;b&gt; a--b'
+    )
+
+
 def test_who_did_how_much_is_a_table() -> None:
     summary = Summary("parallel_build_trees", seconds=4.0, work=50.0)
-    summary.shares["0"] = Share(1, [(0.0, None)], items=40, pieces=8, repeats=0, work=40.0, busy=3.9)
-    summary.shares["pi-3"] = Share(4, [(0.0, None)], items=12, pieces=6, repeats=2, lost=3, work=12.0, busy=15.0)
+    summary.shares["0"] = Share(1, [(0.0, None)], items=40, chunks=8, repeats=0, work=40.0, busy=3.9)
+    summary.shares["pi-3"] = Share(4, [(0.0, None)], items=12, chunks=6, repeats=2, lost=3, work=12.0, busy=15.0)
     summary.shares["late"] = Share(1)
     (table,) = balance.blocks(runs.forest(balance=[summary, Summary("predict_rows", seconds=0.01, work=5.0)]))
     assert table.title == "Who did how much, grow trees: 93% of the workers' summed rates"
@@ -319,9 +414,27 @@ def test_who_did_how_much_is_a_table() -> None:
     ]
 
 
+def test_who_else_used_the_workers_is_a_table_and_counts_for_nothing() -> None:
+    summary = Summary("parallel_build_trees", seconds=4.0, work=50.0, weight=2.0)
+    said = {"run": "r1", "weight": 1.0, "work": "simulate_blocks", "who": "ada@desk"}
+    for name, seconds in (("0", 1.5), ("1", 0.5)):
+        beside = {f"tcp://10.0.0.{name}:1": [(said, seconds), ({"run": ""}, 0.5)]}
+        summary.shares[name] = Share(1, [(0.0, None)], items=25, work=25.0, busy=2.0, beside=beside)
+    _, sharing = balance.blocks(runs.forest(balance=[summary]))
+    assert sharing.title == "This run had 57% of the workers"
+    assert [row[1:] for row in sharing.rows] == [
+        ["2", "4.00 s", "57%"],
+        ["1", "2.00 s", "29%"],
+        ["1 a client", "1.00 s", "14%"],
+    ]
+    assert sharing.rows[1][0].endswith(", ada@desk")
+    # Of 8 s, others had 3.
+    assert summary.efficiency == pytest.approx(50 / 12.5 / 5)
+
+
 def test_balance_is_in_the_result() -> None:
     summary = Summary("parallel_build_trees", seconds=4.0, work=50.0)
-    summary.shares["0"] = Share(1, [(0.0, None)], items=50, pieces=8, repeats=0, work=50.0, busy=3.9)
+    summary.shares["0"] = Share(1, [(0.0, None)], items=50, chunks=8, repeats=0, work=50.0, busy=3.9)
     (part,) = to_json([runs.forest(balance=[summary])])["balance"]
     assert part["job"] == "forest"
     assert part["workers"][0]["rate"] == pytest.approx(50 / 3.9)

@@ -8,7 +8,8 @@ from distributed import Client
 from worker_processes import pretend, wait_for, worker_process
 
 from tritoncluster.cluster import connect
-from tritoncluster.versions import PACKAGES, Difference, compare, differences, installed
+from tritoncluster.errors import ClusterUnusableError
+from tritoncluster.versions import PACKAGES, Difference, compare, differences, installed, unmet
 
 HERE = {"python": "3.11.7", **dict.fromkeys(PACKAGES, "1.0")}
 
@@ -16,6 +17,22 @@ HERE = {"python": "3.11.7", **dict.fromkeys(PACKAGES, "1.0")}
 def test_installed_has_python_and_every_package():
     assert set(installed()) == {"python", *PACKAGES}
     assert installed()["scikit-learn"] == version("scikit-learn")
+
+
+def test_what_is_needed_is_there_in_a_version_that_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert unmet() == []
+    with monkeypatch.context() as patched:
+        pretend(tmp_path, joblib="1.2.0", dask="2030.1.0")
+        patched.syspath_prepend(str(tmp_path))
+        assert [line.partition(";")[0] for line in unmet()] == [
+            "dask is 2030.1.0, not <2027,>=2026.1",
+            "joblib is 1.2.0, not <2,>=1.5",
+        ]
+        with (
+            pytest.raises(ClusterUnusableError, match="does not have what tritoncluster needs: dask is 2030"),
+            connect(),
+        ):
+            pass
 
 
 def test_same_versions_do_not_differ(client: Client):
