@@ -13,25 +13,31 @@ variable "REVISION" {
   default = ""
 }
 
+# What all images begin with; by its digest (debian@sha256:...), each build begins with the same.
+variable "BASE_IMAGE" {
+  default = "debian:trixie-slim"
+}
+
 # Networks that re-sign TLS: the CA bundle that this names is trusted during the build, and is not in the image.
 variable "SSL_CERT_FILE" {
   default = ""
 }
 
 group "default" {
-  targets = ["node", "gateway"]
+  targets = ["node", "notebook", "gateway"]
 }
 
 group "cross" {
-  targets = ["node-cross", "gateway-cross"]
+  targets = ["node-cross", "notebook-cross", "gateway-cross"]
 }
 
 group "release" {
-  targets = ["node-release", "gateway-release"]
+  targets = ["node-release", "notebook-release", "gateway-release"]
 }
 
 target "_common" {
   context = "."
+  args    = { BASE = BASE_IMAGE }
   secret  = SSL_CERT_FILE == "" ? [] : ["id=ca,src=${SSL_CERT_FILE}"]
   # A provenance attestation gives every build another digest.
   attest = ["type=provenance,disabled=true"]
@@ -62,6 +68,7 @@ target "_release" {
 target "node" {
   inherits   = ["_common", "_metadata"]
   dockerfile = "docker/Dockerfile"
+  target     = "node"
   tags       = ["tritoncluster/node:${TAG}"]
   labels = {
     "org.opencontainers.image.title"       = "tritoncluster node"
@@ -75,6 +82,24 @@ target "node-cross" {
 
 target "node-release" {
   inherits = ["node", "_release"]
+}
+
+target "notebook" {
+  inherits = ["node"]
+  target   = "notebook"
+  tags     = ["tritoncluster/notebook:${TAG}"]
+  labels = {
+    "org.opencontainers.image.title"       = "tritoncluster notebook"
+    "org.opencontainers.image.description" = "JupyterLab on the node image of a tritoncluster"
+  }
+}
+
+target "notebook-cross" {
+  inherits = ["notebook", "_cross"]
+}
+
+target "notebook-release" {
+  inherits = ["notebook", "_release"]
 }
 
 target "gateway" {

@@ -1,5 +1,6 @@
 """Becomes a Dask worker with the threads and the memory that its container may use; the rest is in the environment."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 #: What the nanny takes (75 MiB) and what the scratch folder in memory, /tmp, may take.
 RESERVED = (80 + 64) * 2**20
+SCRATCH = str(Path(__file__).with_name("scratch.py"))
 
 
 def threads(root: Path = Path("/")) -> int:
@@ -50,24 +52,39 @@ def arguments(environment: Mapping[str, str]) -> list[str]:
         "--memory-limit": str(memory()),
         "--worker-port": environment["WORKER_PORT"],
         "--nanny-port": environment["WORKER_NANNY_PORT"],
-        "--dashboard-address": f"{environment['WORKER_HTTP_HOST']}:{environment['WORKER_HTTP_PORT']}",
+        "--dashboard-address": f"127.0.0.1:{environment['WORKER_HTTP_PORT']}",
         "--local-directory": "/work",
     }
     if environment.get("WORKER_HOST"):
         words["--host"] = environment["WORKER_HOST"]
-    # Metrics and health are there without the worker's own pages, which nobody reaches behind the gateway.
-    return [f"{option}={value}" for option, value in words.items()] + ["--no-dashboard"]
+    # Health, and what `tritoncluster.metrics` reads, are there without the worker's own pages.
+    return [f"{option}={value}" for option, value in words.items()] + [
+        "--no-dashboard",
+        # The configuration's are not asked for: the command line has none, and says so. --preload would be both's.
+        *(f"--preload-nanny={module}" for module in ("tritoncluster.tls", SCRATCH)),
+    ]
 
 
-def spilling(limit: str) -> dict[str, object]:
-    """Give Dask's configuration for a limit of what is put on disk; none means that nothing is."""
+def size(text: str) -> int:
+    """Give the bytes of a size as Compose writes it, where m is 2^20."""
     from dask.utils import parse_bytes
 
-    # Sizes are written as Compose writes them, where m is 2^20.
-    size = limit.strip().lower().removesuffix("b").removesuffix("i")
-    of_bytes = parse_bytes(f"{size}iB" if size[-1:].isalpha() else f"{size}B")
+    number = text.strip().lower().removesuffix("b").removesuffix("i")
+    return parse_bytes(f"{number}iB" if number[-1:].isalpha() else f"{number}B")
+
+
+def spilling(limit: int) -> dict[str, object]:
+    """Give Dask's configuration for a limit of the bytes that are put on disk; none means that nothing is."""
     memory = "distributed.worker.memory"
-    return {f"{memory}.max-spill": of_bytes} if of_bytes else {f"{memory}.target": False, f"{memory}.spill": False}
+    return {f"{memory}.max-spill": limit} if limit else {f"{memory}.target": False, f"{memory}.spill": False}
+
+
+def wait_for_scheduler(address: str) -> None:
+    """Wait until a scheduler is there: Dask's nanny looks for it more and more seldom, and gives up after a while."""
+    from tritoncluster.certificates import connection_arguments
+    from tritoncluster.reach import listens
+
+    asyncio.run(listens(address, connection_arguments("worker")))
 
 
 def main() -> None:
@@ -75,10 +92,12 @@ def main() -> None:
     import dask.config
     from distributed.cli.dask_worker import main as dask_worker
 
-    dask.config.set(spilling(os.environ["WORKER_MAX_SPILL"]))
-    dask.config.set({"distributed.nanny.preload": ["tritoncluster.tls"]})
-    # As an option, the nanny would import the heavy one too.
-    dask.config.set({"distributed.worker.preload": ["tritoncluster.tls", "tritoncluster.preload"]})
+    spilled, written = size(os.environ["WORKER_MAX_SPILL"]), size(os.environ["WORKER_MAX_DISK"])
+    dask.config.set(spilling(spilled))
+    os.environ["WORKER_DISK_BYTES"] = str(spilled + written if written else 0)
+    preload = [f"tritoncluster.{name}" for name in ("tls", "preload", "metrics")]
+    dask.config.set({"distributed.worker.preload": [*preload, SCRATCH]})
+    wait_for_scheduler(os.environ["DASK_SCHEDULER_ADDRESS"])
     sys.exit(dask_worker(arguments(os.environ), prog_name="dask-worker"))
 
 

@@ -1,13 +1,12 @@
 """An authority of the cluster's own, and what it signs: made by the openssl command, kept in volumes.
 
-authority/  its key, and the dashboard's password: in no other container
+authority/  its key, and what people have (people.py): in no other container
 node/       for scheduler and workers: both ends of a connection
-client/     for clients: a client can't pass itself off as a scheduler
+client/     for clients: a client can't pass itself off as a scheduler. The gateway's certificate is beside it
 gateway/    for browsers. Signed by itself: the authority's word is for the cluster alone
 """
 
 import os
-import secrets
 import shutil
 import subprocess
 import tempfile
@@ -19,8 +18,18 @@ SECRETS = Path("/secrets")
 NODE_USER = (1000, 1000)
 AUTHORITY_DAYS = 3650
 DAY = 24 * 3600
-#: No word of this has look-alikes, and 20 of them are 98 bits.
-LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+REFUSALS = "ca.crl"
+#: What openssl wants to know to make that list.
+LIST = """[ca]
+default_ca = own
+[own]
+database = {folder}/index.txt
+certificate = {folder}/ca.crt
+private_key = {folder}/ca.key
+default_md = sha256
+default_crl_days = {days}
+unique_subject = no
+"""
 
 
 def make(*, days: int, names: Iterable[str], user: tuple[int, int]) -> bool:
@@ -33,17 +42,44 @@ def make(*, days: int, names: Iterable[str], user: tuple[int, int]) -> bool:
         _make_pair(SECRETS / "client", "clientAuth", days, user),
         _make_gateway(SECRETS / "gateway", days, names),
     ]
-    _make_password(authority / "password", SECRETS / "gateway/htpasswd")
+    # The gateway knows clients by the authority, they know it by its certificate.
+    copy(authority / "ca.crt", SECRETS / "gateway/ca.crt")
+    copy(SECRETS / "gateway/gateway.crt", SECRETS / "client/gateway.crt")
+    # One of an earlier authority refuses nobody whom this one knows.
+    refuse([], anew=found[0] or not (authority / REFUSALS).exists())
     return any(found)
 
 
-def for_client(days: int) -> dict[str, bytes]:
+def for_client(name: str, days: int) -> dict[str, bytes]:
     """Make a pair for a client outside of the containers; file -> content."""
     with tempfile.TemporaryDirectory() as folder:
-        _sign(Path(folder), "client", "clientAuth", days)
+        _sign(Path(folder), name, "clientAuth", days)
         files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     files["ca.crt"] = (SECRETS / "authority/ca.crt").read_bytes()
+    files["gateway.crt"] = (SECRETS / "gateway/gateway.crt").read_bytes()
     return files
+
+
+def refuse(certificates: Iterable[Path], *, anew: bool = False) -> None:
+    """Take certificates back: put them on the list of those that are refused, and give it to whoever lets people in."""
+    authority = SECRETS / "authority"
+    index, refusals = authority / "index.txt", authority / REFUSALS
+    index.touch(mode=0o600)
+    with tempfile.NamedTemporaryFile("w", suffix=".cnf") as config:
+        config.write(LIST.format(folder=authority, days=AUTHORITY_DAYS))
+        config.flush()
+        for certificate in certificates:
+            serial = openssl("x509", "-in", certificate, "-noout", "-serial").strip().partition("=")[2]
+            # Already there, if a run before was interrupted.
+            if serial not in index.read_text():
+                openssl("ca", "-config", config.name, "-revoke", certificate)
+                anew = True
+        if anew:
+            new = refusals.with_name(f"{REFUSALS}.new")
+            openssl("ca", "-config", config.name, "-gencrl", "-out", new)
+            new.replace(refusals)
+    for folder in ("node", "client", "gateway"):
+        copy(refusals, SECRETS / folder / REFUSALS)
 
 
 def _unless_good(certificate: Path, authority: Path, days: int, renew: Callable[[], None]) -> bool:
@@ -65,8 +101,7 @@ def _make_authority(folder: Path) -> None:
 def _make_pair(folder: Path, usage: str, days: int, user: tuple[int, int]) -> bool:
     authority = SECRETS / "authority/ca.crt"
     renewed = _unless_good(folder / "tls.crt", authority, days, lambda: _sign(folder, folder.name, usage, days))
-    shutil.copyfile(authority, folder / "ca.crt.new")
-    (folder / "ca.crt.new").replace(folder / "ca.crt")
+    copy(authority, folder / "ca.crt")
     _give(folder, user, "tls.key")
     return renewed
 
@@ -98,13 +133,20 @@ def _make_gateway(folder: Path, days: int, names: Iterable[str]) -> bool:
     return renewed
 
 
-def _make_password(plain: Path, hashed: Path) -> None:
-    if not plain.exists() or not hashed.exists():
-        password = "".join(secrets.choice(LETTERS) for _ in range(20))
-        _write(plain, password)
-        digest = _openssl("passwd", "-6", "-stdin", text=password).strip()
-        _write(hashed, f"dask:{digest}\n")
-    os.chown(hashed, *NODE_USER)
+def give_folder(folder: Path) -> None:
+    """Let the user of the images write into a folder, and nobody else look into it; once, for then it is his."""
+    if folder.stat().st_uid == 0:
+        folder.chmod(0o700)
+        os.chown(folder, *NODE_USER)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Have the same file there; who follows it sees no change where there is none."""
+    if target.exists() and target.read_bytes() == source.read_bytes():
+        return
+    new = target.with_name(f"{target.name}.new")
+    shutil.copyfile(source, new)
+    new.replace(target)
 
 
 def _give(folder: Path, user: tuple[int, int], key: str) -> None:
@@ -123,7 +165,7 @@ def _request(
         for path in (new_key, new_certificate):
             path.unlink(missing_ok=True)
         added = [word for extension in extensions for word in ("-addext", extension)]
-        _openssl(
+        openssl(
             "req", "-x509", "-config", config.name, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc",
             "-subj", f"/CN={name}", "-days", days, *added, *signer, "-keyout", new_key, "-out", new_certificate,
         )  # fmt: skip
@@ -133,11 +175,14 @@ def _request(
     new_certificate.replace(certificate)
 
 
-def _write(path: Path, content: str) -> None:
+def write(path: Path, content: str, user: tuple[int, int] | None = None) -> None:
+    """Write a file that is one user's alone, whole or not at all."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     new.touch(mode=0o600)
     new.write_text(content)
+    if user:
+        os.chown(new, *user)
     new.replace(path)
 
 
@@ -145,6 +190,7 @@ def _true(*arguments: object) -> bool:
     return subprocess.run(["/usr/bin/openssl", *map(str, arguments)], capture_output=True, check=False).returncode == 0
 
 
-def _openssl(*arguments: object, text: str | None = None) -> str:
+def openssl(*arguments: object, text: str | None = None) -> str:
+    """Run the command, and give what it prints."""
     command = ["/usr/bin/openssl", *map(str, arguments)]
     return subprocess.run(command, input=text, capture_output=True, check=True, text=True).stdout
