@@ -12,7 +12,7 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Give the filters by name."""
-        return {"image_digests": digests, "image_files": files, "image_manifests": manifests}
+        return {"image_digests": digests, "image_files": files, "image_manifests": manifests, "image_names": names}
 
 
 def digests(folder: str, images: list[str]) -> dict[str, str]:
@@ -20,6 +20,11 @@ def digests(folder: str, images: list[str]) -> dict[str, str]:
     return {
         image: json.loads(Path(folder, image, "index.json").read_text())["manifests"][0]["digest"] for image in images
     }
+
+
+def names(digests: dict[str, str], images: list[str], registry: str) -> dict[str, str]:
+    """Give image -> its name, which hosts pull it by."""
+    return {image: f"{registry}/tritoncluster/{image}@{digests[image]}" for image in images}
 
 
 def files(folder: str, images: list[str]) -> list[str]:

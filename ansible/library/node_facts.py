@@ -10,11 +10,14 @@ import pwd
 import re
 import shutil
 import socket
-import subprocess
 import time
 from pathlib import Path
 
+from ansible.module_utils import tritoncluster_cmdline as cmdline
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.tritoncluster_engine import containers, engine, images, registries
+from ansible.module_utils.tritoncluster_firewall import firewall
+from ansible.module_utils.tritoncluster_host import output, text
 
 DOCUMENTATION = """
 module: node_facts
@@ -34,10 +37,19 @@ options:
     type: float
     required: true
   folders:
-    description: Folders whose file systems have to have room; they need not be there yet.
+    description: Folders whose file systems have to have room, beside the engine's own; they need not be there yet.
     type: list
     elements: str
     default: []
+  own_folders:
+    description: Folders of which it has to be known whose they are.
+    type: list
+    elements: str
+    default: []
+  boot:
+    description: Folder of the boot partition, on a Raspberry Pi.
+    type: str
+    default: /boot/firmware
   board:
     description: File that names the board of a small computer.
     type: str
@@ -61,23 +73,6 @@ ansible_facts:
 #: From here on, a memory limit is the kernel's way to say that there is none.
 UNLIMITED = 2**60
 TCP_LISTEN = "0A"
-
-
-def text(path: str) -> str:
-    """Read a file; "" when it can't be read."""
-    try:
-        return Path(path).read_text(errors="replace").strip("\0\n ")
-    except OSError:
-        return ""
-
-
-def output(*command: str) -> str:
-    """Give what a command prints; "" when it is not there or fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def addresses() -> list[str]:
@@ -140,12 +135,50 @@ def limits_memory() -> bool:
     )
 
 
+def apparmor(container: str, folder: str = "/sys/module/apparmor") -> bool:
+    """Tell whether the kernel wants a profile of AppArmor for each container, which something has to load then."""
+    return not container and text(f"{folder}/parameters/enabled") == "Y"
+
+
 def free(folder: str) -> int:
     """Give the free bytes of the file system that holds a folder, or will."""
     path = Path(folder)
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
+
+
+def owner(folder: str) -> str:
+    """Name whose a folder is; "" when there is none yet."""
+    try:
+        number = Path(folder).stat().st_uid
+    except OSError:
+        return ""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def scratch(env: str) -> list[str]:
+    """List the folder of the workers' scratch; the owner's, which an earlier version took, is not ours."""
+    return re.findall(r"^WORKER_SCRATCH=((?:/.*)?/tritoncluster-scratch)$", env, re.MULTILINE)
+
+
+def root(mounts: str) -> dict[str, object]:
+    """Give the kind of the root's file system, and whether it can be written."""
+    kind, options = "", ""
+    for line in mounts.splitlines():
+        # What is mounted last covers what was there before.
+        _, place, its_kind, its_options, *_ = line.split()
+        if place == "/":
+            kind, options = its_kind, its_options
+    return {"kind": kind, "writable": "ro" not in options.split(",")}
+
+
+def nests() -> bool:
+    """Tell whether a container may hold containers: they want a /proc of their own. Nothing of it stays."""
+    return output("unshare", "--mount", "--pid", "--fork", "--mount-proc", "echo", "yes") == "yes"
 
 
 def listeners() -> dict[str, str]:
@@ -160,49 +193,12 @@ def listeners() -> dict[str, str]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             for open_file in (process / "fd").iterdir():
-                port = ports.get(str(open_file.readlink()).removeprefix("socket:[").removesuffix("]"))
+                port = ports.get(os.readlink(str(open_file))[len("socket:[") : -1])  # noqa: PTH115 - newer than 3.8
                 if port:
                     names[port] = text(f"{process}/comm")
         except OSError:
             continue
     return names
-
-
-def engine() -> dict[str, object]:
-    """Give the versions of the engine and of compose; "" for what is not there. Ours is the one that we installed."""
-    versions = output("docker", "version", "--format", "{{.Server.Version}} {{.Server.APIVersion}}").split()
-    return {
-        "installed": bool(shutil.which("dockerd")),
-        "ours": Path("/etc/tritoncluster/engine-is-ours").exists(),
-        "version": versions[0] if versions else "",
-        "api": versions[1] if versions else "",
-        "compose": output("docker", "compose", "version", "--short").removeprefix("v"),
-        "starts": output("systemctl", "is-enabled", "docker.service") == "enabled",
-    }
-
-
-def images() -> dict[str, str]:
-    """Give NAME@DIGEST -> ID of the images that came from a registry of ours."""
-    there = output("docker", "image", "ls", "--all", "--quiet", "--no-trunc").split()
-    words = "{{$image := .}}{{range .RepoDigests}}{{println . $image.Id}}{{end}}"
-    found = output("docker", "image", "inspect", "--format", words, *there) if there else ""
-    pairs = (line.split() for line in found.splitlines() if line)
-    return {name: identity for name, identity in pairs if ":5000/tritoncluster/" in name}
-
-
-def containers() -> dict[str, dict[str, str]]:
-    """Give name -> state, image and definition of our containers; the last says what they were made from."""
-    words = '{{.Names}} {{.State}} {{.Image}} {{.Label "tritoncluster.definition"}}'
-    listed = output("docker", "ps", "--all", "--no-trunc", "--filter", "name=^tritoncluster-", "--format", words)
-    found = {}
-    for line in listed.splitlines():
-        name, state, image, *definition = line.split()
-        found[name.removeprefix("tritoncluster-")] = {
-            "state": state,
-            "image": image,
-            "definition": "".join(definition),
-        }
-    return found
 
 
 def clock() -> dict[str, object]:
@@ -233,48 +229,12 @@ def in_registry(folder: str = "/var/lib/tritoncluster/registry") -> list[str]:
 def packages() -> list[str]:
     """List what is installed of the packages that deploying needs; asking apt takes far longer."""
     there = {
+        "apparmor": shutil.which("apparmor_parser"),
         "docker-registry": shutil.which("docker-registry"),
         "python3-requests": Path("/usr/lib/python3/dist-packages/requests").exists(),
         "skopeo": shutil.which("skopeo"),
     }
     return sorted(name for name, found in there.items() if found)
-
-
-def firewall() -> dict[str, object]:
-    """Name what decides about incoming connections, "" for nothing; its chain, without a command; our rules in it."""
-    rules = output("ufw", "status")
-    if "Status: active" in rules:
-        return {"name": "ufw", "chain": "", "rules": our_rules(rules)}
-    if output("firewall-cmd", "--state") == "running":
-        return {"name": "firewalld", "chain": "", "rules": []}
-    chain = closed_chain(json.loads(output("nft", "--json", "list", "ruleset") or "{}").get("nftables", []))
-    return {"name": "nftables" if chain else "", "chain": chain, "rules": []}
-
-
-def our_rules(status: str) -> list[dict[str, str]]:
-    """Choose our rules of those that ufw lists: ports, protocol and source, in its own words."""
-    found = re.findall(r"^(\S+)/(tcp|udp) +ALLOW +(\S+) +# tritoncluster$", status, re.MULTILINE)
-    return [{"ports": ports, "protocol": protocol, "source": source} for ports, protocol, source in found]
-
-
-def closed_chain(ruleset: list[dict[str, dict[str, object]]]) -> str:
-    """Give the chain of an nftables ruleset that refuses what no rule of it lets in, as "inet filter input"; or ""."""
-    for chain in (each["chain"] for each in ruleset if "chain" in each):
-        if chain.get("hook") != "input" or chain["family"] == "ip6":
-            continue
-        place = (chain["family"], chain["table"], chain["name"])
-        rules = [each["rule"] for each in ruleset if "rule" in each]
-        own = [rule["expr"] for rule in rules if (rule["family"], rule["table"], rule["chain"]) == place]
-        words = [{word for statement in rule for word in statement} for rule in own]
-        if chain["policy"] == "drop" or any(found & {"drop", "reject"} and "match" not in found for found in words):
-            return " ".join(place)
-    return ""
-
-
-def registries(folder: str = "/etc/docker/certs.d", authority: str = "/etc/tritoncluster/tls/ca.crt") -> list[str]:
-    """List the registries of ours that the engine knows; those at earlier addresses too."""
-    ours = text(authority)
-    return sorted(path.name for path in Path(folder).glob("*") if ours and text(f"{path}/ca.crt") == ours)
 
 
 def services(folder: str = "/opt/tritoncluster") -> list[str]:
@@ -299,6 +259,8 @@ def main() -> None:
             "connected_to": {"type": "str", "default": ""},
             "controller_time": {"type": "float", "required": True},
             "folders": {"type": "list", "elements": "str", "default": []},
+            "own_folders": {"type": "list", "elements": "str", "default": []},
+            "boot": {"type": "str", "default": "/boot/firmware"},
             "board": {"type": "str", "default": "/proc/device-tree/model"},
         },
         supports_check_mode=True,
@@ -306,33 +268,44 @@ def main() -> None:
     ahead = time.time() - module.params["controller_time"]
     system = release()
     chosen = address(module.params["address"], module.params["connected_to"])
+    docker = engine()
+    board, boot, running = text(module.params["board"]), module.params["boot"], text(cmdline.RUNNING)
+    limited, container = limits_memory(), output("systemd-detect-virt", "--container")
     module.exit_json(
         ansible_facts={
             "node": {
                 "address": chosen if is_address(chosen) else "",
                 "addresses": addresses(),
+                "apparmor": apparmor(container),
+                "authorities": text("/etc/tritoncluster/tls/ca.crt"),
                 "architecture": output("dpkg", "--print-architecture"),
-                "board": text(module.params["board"]),
+                "board": board,
+                "boot": cmdline.problem(boot, limits=limited, running=running) if "Raspberry Pi" in board else "",
                 "clock": round(ahead, 1),
-                "container": bool(output("systemd-detect-virt", "--container")),
+                "container": container,
                 "containers": containers(),
                 "cpus": cpus(),
-                "engine": engine(),
+                "engine": docker,
                 "firewall": firewall(),
-                "free": {folder: free(folder) for folder in module.params["folders"]},
+                "free": {folder: free(folder) for folder in [docker["root"], *module.params["folders"]]},
                 "images": images(),
                 "in_registry": in_registry(),
-                "limits_memory": limits_memory(),
+                "limits_memory": limited,
                 "listeners": listeners(),
                 "memory": memory(),
+                "nests": not container or nests(),
                 "noted": Path("/etc/tritoncluster/packages-before").exists(),
+                "owners": {folder: owner(folder) for folder in module.params["own_folders"]},
                 "packages": packages(),
+                "refusals": text("/etc/tritoncluster/tls/ca.crl"),
                 "registries": registries(),
                 "release": {
                     "id": system.get("ID", ""),
                     "version": system.get("VERSION_ID", ""),
                     "name": system.get("PRETTY_NAME", ""),
                 },
+                "root": root(text("/proc/mounts")),
+                "scratch": scratch(text("/opt/tritoncluster/worker/.env")),
                 "services": services(),
                 "time": clock(),
                 "user": user(),

@@ -84,7 +84,7 @@ class Folder:
         if self.module.check_mode and not path.exists():
             return
         wanted = dict.fromkeys(("attributes", "seuser", "serole", "setype", "selevel", "unsafe_writes"))
-        wanted |= {"path": str(path), "mode": mode, "owner": self.owner, "group": self.group}
+        wanted.update(path=str(path), mode=mode, owner=self.owner, group=self.group)
         arguments = self.module.load_file_common_arguments(wanted)
         self.changed |= self.module.set_fs_attributes_if_different(arguments, changed=False)
 

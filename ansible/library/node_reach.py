@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import selectors
 import socket
-from concurrent.futures import ThreadPoolExecutor
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -38,21 +41,35 @@ EXAMPLES = """
 
 RETURN = """
 unreached:
-  description: Names and addresses of those that did not answer.
+  description: Name -> address of those that did not answer.
   returned: always
-  type: list
+  type: dict
 """
 
 
-def answers(address: str, port: int, timeout: float) -> bool:
-    """Tell whether anything came back."""
-    try:
-        socket.create_connection((address, port), timeout).close()
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-    return True
+def unreached(hosts: dict[str, str], ports: list[int], timeout: float) -> dict[str, str]:
+    """Choose the hosts that do not answer, as name -> address; one answer of a host is enough."""
+    silent, end = dict(hosts), time.monotonic() + timeout
+    with contextlib.ExitStack() as sockets, selectors.DefaultSelector() as waiting:
+        for name, address in hosts.items():
+            for port in ports:
+                probe = sockets.enter_context(socket.socket())
+                probe.settimeout(0)
+                if said(probe.connect_ex((address, port))):
+                    silent.pop(name, None)
+                else:
+                    waiting.register(probe, selectors.EVENT_WRITE, name)
+        while silent and time.monotonic() < end and waiting.get_map():
+            for key, _ in waiting.select(max(0, end - time.monotonic())):
+                waiting.unregister(key.fileobj)
+                if said(key.fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+                    silent.pop(key.data, None)
+    return silent
+
+
+def said(error: int) -> bool:
+    """Tell whether an attempt to connect had an answer of the host itself."""
+    return error in (0, errno.ECONNREFUSED)
 
 
 def main() -> None:
@@ -65,18 +82,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    hosts, ports, timeout = (module.params[name] for name in ("hosts", "ports", "timeout"))
-    pairs = [(address, port) for address in hosts.values() for port in ports]
-    with ThreadPoolExecutor(max(len(pairs), 1)) as pool:
-        found = dict(zip(pairs, pool.map(lambda pair: answers(*pair, timeout), pairs)))
-    module.exit_json(
-        changed=False,
-        unreached=[
-            f"{name} ({address})"
-            for name, address in sorted(hosts.items())
-            if not any(found[address, port] for port in ports)
-        ],
-    )
+    silent = unreached(*(module.params[name] for name in ("hosts", "ports", "timeout")))
+    module.exit_json(changed=False, unreached=dict(sorted(silent.items())))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,15 @@
 """Ask the scheduler to move what workers have, and to give them nothing more; they are stopped afterwards."""
 
+import os
 import sys
 import time
 
 from distributed import Client, Scheduler, Worker
+
+from tritoncluster.nodes import ask_workers
+
+#: In which a worker that is alive answers, on a small host that is busy.
+ANSWER = 20.0
 
 
 def running(dask_worker: Worker) -> int:
@@ -25,17 +31,19 @@ async def forget(addresses: list[str], dask_scheduler: Scheduler) -> None:
 
 scheduler, seconds, *names = sys.argv[1:]
 end = time.monotonic() + float(seconds)
-with Client(scheduler) as client:
+# It knows itself where it listens; its place may be about to change.
+with Client(os.environ.get("DASK_SCHEDULER_ADDRESS", scheduler)) as client:
     workers = client.scheduler_info(n_workers=-1)["workers"].items()
     named = [address for address, worker in workers if worker["name"] in names]
-    # A host whose address has changed does not answer: what its worker had is computed again.
-    leaving = list(client.run(running, workers=named, on_error="ignore")) if named else []
+    # One that hangs, or whose host has another address, does not answer: what it had is computed again.
+    answers = ask_workers(client, named, running, seconds=ANSWER)
+    leaving = [address for address, said in answers.items() if isinstance(said, int)]
     if gone := sorted(set(named) - set(leaving)):
         client.run_on_scheduler(forget, gone)
     if leaving:
         move(client, leaving)
         # Dask does not wait for these.
-        while sum(client.run(running, workers=leaving, on_error="ignore").values()) and time.monotonic() < end:
+        while time.monotonic() < end and any(said != 0 for said in ask_workers(client, leaving, running).values()):
             time.sleep(0.2)
         move(client, leaving)
         print("retired", *names)
