@@ -1,10 +1,11 @@
-"""A job whose result is known, and which lasts until workers have left; it tells what was lost with them.
+"""A job whose result is known, and which lasts until a file beside it says that it is enough.
 
-squares.py LEAVE,... THERE,...: ends when all of the first have left, and all of the second are there.
+squares.py [LEAVE ...]: tells of the workers with these names when they left and came back, and what was lost with them.
 """
 
 import itertools
 import json
+import pathlib
 import sys
 import time
 import uuid
@@ -20,7 +21,8 @@ def square(number: int) -> tuple[int, int]:
     return number, number * number
 
 
-leaving, staying = (set(words.split(",")) for words in sys.argv[1:])
+leaving = set(sys.argv[1:])
+enough = pathlib.Path(__file__).with_name("enough")
 begun = time.time()
 with Client() as client:
 
@@ -29,6 +31,9 @@ with Client() as client:
         workers = client.scheduler_info(n_workers=-1)["workers"]
         return {address: worker["name"] for address, worker in workers.items()}
 
+    while missing := leaving - set(there().values()):
+        print("waits for", *missing, file=sys.stderr, flush=True)
+        time.sleep(1)
     addresses = {address for address, name in there().items() if name in leaving}
     # A result on one that leaves, which computing it again would change.
     value = client.submit(uuid.uuid4, workers=sorted(addresses)[:1], allow_other_workers=True, pure=False)
@@ -45,17 +50,24 @@ with Client() as client:
         work.add(client.submit(square, next(numbers), pure=False))
         if done % 20:
             continue
+        ends = enough.exists()
         for at, event in client.get_events("all"):
-            if at > begun and event["action"] == "remove-worker" and event["worker"] in addresses:
-                left[event["worker"]] = event
+            worker = event.get("worker")
+            if at < begun or worker not in addresses:
+                continue
+            if event["action"] == "remove-worker":
+                left[worker] = {"at": at, **event}
+            elif event["action"] == "add-worker" and worker in left:
+                left[worker]["back"] = at
         begins |= {(at, number) for at, number in client.get_events("squares") if at > begun}
-        if left.keys() == addresses and set(there().values()) >= staying:
+        if ends:
             break
     found = {
         "exact": exact,
         "kept": value.result() == known,
         "lost": [key for event in left.values() for key in event["lost-computed-tasks"]],
         "twice": [number for number, times in Counter(number for _, number in begins).items() if times > 1],
-        "ended": time.time_ns(),
+        "left": list(left.values()),
+        "ended": time.time(),
     }
-print(json.dumps(found))
+print(json.dumps(found, default=str))

@@ -9,17 +9,19 @@ from conftest import ADDRESSES, HOSTS, PKI, containers, index, log, on
 testinfra_hosts = [f"ssh://{name}" for name in HOSTS]
 
 SERVICES = {
-    "desktop": {"scheduler", "worker", "gateway"},
+    "desktop": {"scheduler", "jobs", "worker", "gateway", "notebook-client", "notebook-teacher", "notebook-guest"},
     "laptop": {"worker", "worker-2"},
     "pi": {"worker"},
 }
+# Where there are notebooks, they are jobs, too.
+IMAGES = {"gateway": "gateway", "notebook": "notebook", "jobs": "notebook"}
 #: Ports that others reach.
 OUTSIDE = {
     "desktop": {22, 5000, 8786, 8787, 8800, 8900},
     "laptop": {22, 8800, 8801, 8900, 8901},
     "pi": {22, 8800, 8900},
 }
-INSIDE = {"desktop": {8788, 8789, 9000}, "laptop": {9000, 9001}, "pi": {9000}}
+INSIDE = {"desktop": {8789, 9000}, "laptop": {9000, 9001}, "pi": {9000}}
 #: mebibytes and CPUs of each process
 WORKERS = {"desktop": (1408, 2.0), "laptop": (768, 1.0), "pi": (1536, 0.5)}
 
@@ -33,7 +35,7 @@ def test_containers_run_the_digest_that_was_built(host, name):
     found = containers(host)
     assert set(found) == SERVICES[name]
     for service, container in found.items():
-        digest, _platforms = index("gateway" if service == "gateway" else "node")
+        digest, _platforms = index(IMAGES.get(service.partition("-")[0], "node"))
         assert container["Config"]["Image"].endswith(f"@{digest}"), service
         assert container["State"]["Health"]["Status"] == "healthy", log(host, service)
         described = host.check_output("docker image inspect --format '{{.RepoDigests}}' " + container["Image"])
@@ -54,7 +56,7 @@ def test_containers_are_held(host, name):
 def test_the_kernel_enforces_the_workers_limits(host, name):
     memory, cpus = WORKERS[name]
     memory_files = "/sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes"
-    for worker in SERVICES[name] - {"scheduler", "gateway"}:
+    for worker in filter(re.compile("worker").match, SERVICES[name]):
 
         def limit(files, worker=worker):
             return host.run(f"docker exec tritoncluster-{worker} sh -c 'cat {files} 2>/dev/null'").stdout.split()
@@ -95,6 +97,12 @@ def test_the_authorities_keys_are_on_no_host(host, name):
             f"grep --recursive --files-with-matches --fixed-strings -e '{line}' /etc /home /opt /root /var/lib"
         )
         assert found.stdout == "", authority
+
+
+def test_what_workers_environment_has_is_root_s(host, name):
+    file = host.file("/opt/tritoncluster/worker/compose.yaml")
+    assert (file.user, file.mode) == ("root", 0o600)
+    assert ("known-to-root-alone" in file.content_string) == (name == "pi")
 
 
 def test_a_raspberry_pi_is_prepared():

@@ -33,7 +33,7 @@ def play(playbook, *arguments, status=0):
 def test_run_brings_a_job_s_results(tmp_path):
     play("run", "job=forest", "options='--trees 50 --seed 3'", f"results={tmp_path}")
     (folder,) = tmp_path.iterdir()
-    assert {file.name for file in folder.iterdir()} == {"report.html", "result.json"}
+    assert {file.name for file in folder.iterdir()} >= {"report.html", "result.json", "log.txt"}
     found = json.loads((folder / "result.json").read_text())
     assert {worker["name"] for worker in found["cluster"]["workers"]} == set(WORKERS)
     assert found["result"] == alone("forest", "--trees", "50", "--seed", "3")["result"]
@@ -46,12 +46,32 @@ def test_run_takes_a_script_and_the_files_beside_it(tmp_path):
     assert "sum 328350 one two" in play("run", f"script={relative}", "options='one two'")
 
 
+def test_a_job_that_is_left_alone_is_brought_later_and_kept_in_a_backup(tmp_path):
+    said = play("run", "scale=asian-option", "options='--paths 20000 --steps 1,3'", "detach=true")
+    (job,) = set(re.findall(r"-e fetch=([a-z2-9]{5})", said))
+    play("run", f"fetch={job}", f"results={tmp_path / 'results'}")
+    found = json.loads((tmp_path / "results" / job / "result.json").read_text())
+    assert [len(step["machines"]) for step in found["result"]["steps"]] == [1, 3]
+    # The desktop's, by the inventory.
+    assert [each["watts"] for each in found["result"]["machines"] if each["watts"]] == [120]
+    play("backup", f"backups={tmp_path / 'backups'}")
+    (file,) = (tmp_path / "backups").iterdir()
+    workload = "cd /opt/tritoncluster/workload && docker compose run --rm --no-TTY workload"
+    on("desktop").check_output(f"{workload} jobs remove {job}")
+    play("backup", f"restore={file}")
+    assert job in on("desktop").check_output(f"{workload} jobs list")
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
         (["job=forest", "options='--trees many'"], "'many' is not a valid integer"),
         (["script=/nowhere/my.py"], "say what to run: -e job=forest"),
         ([], "say what to run: -e job=forest"),
+        (["job=forest", "scale=forest"], "say what to run: -e job=forest"),
+        (["scale=woods"], "there is no job 'woods'"),
+        (["fetch=1"], "say what to run: -e job=forest"),
+        (["fetch=zzzzz"], "there is no job zzzzz"),
     ],
 )
 def test_run_refuses_in_one_line(wanted, said):
@@ -60,20 +80,24 @@ def test_run_refuses_in_one_line(wanted, said):
 
 def test_a_client_s_bundle_uses_the_cluster(tmp_path):
     """In the node image, whose Python is the cluster's; the controller's need not be."""
-    said = play("client", "name_of_client=guest")
+    assert "person=nobody is not let in" in play("client", "person=nobody", status=2)
+    said = play("client", "person=guest")
     bundle = PKI / "clients/guest"
     assert str(bundle) in said
     assert re.search(r"Its Python has to be 3\.\d+", said)
     assert (bundle / "tls.key").stat().st_mode & 0o777 == 0o600
-    subprocess.run([PROJECT / "docker/bake", "node", "--load"], check=True, capture_output=True)
+    # Under a name of its own: of `local` other tests, which run meanwhile, want both platforms.
+    tag = {**os.environ, "TAG": "rooms"}
+    subprocess.run([PROJECT / "docker/bake", "node", "--load"], env=tag, check=True, capture_output=True)
     output = tmp_path / "out"
     output.mkdir()
     command = [
         "docker", "run", "--rm", "--network=host", f"--user={os.getuid()}:{os.getgid()}", f"--env=DASK_CONFIG={bundle}",
         f"--volume={bundle}:{bundle}:ro", f"--volume={output}:/work/results", "--env=DASK_TEMPORARY_DIRECTORY=/tmp",
-        "tritoncluster/node:local", "tritoncluster", "run", "asian-option", "--paths", "20000", "--json",
+        "tritoncluster/node:rooms", "tritoncluster", "run", "asian-option", "--paths", "20000", "--json",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    subprocess.run(["docker", "rmi", "tritoncluster/node:rooms"], check=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["cluster"]["address"] == f"tls://{ADDRESSES['desktop']}:8786"

@@ -1,5 +1,6 @@
 """Who has no certificate of the cluster's gets nothing, from the controller's side."""
 
+import base64
 import socket
 import ssl
 import subprocess
@@ -68,8 +69,19 @@ def test_a_foreign_certificate_is_refused(address, port, foreign):
         assert answer(address, port, context(foreign)) == b"refused"
 
 
-def test_the_cluster_s_own_is_let_in():
-    assert b"200 OK" in answer(SCHEDULER, 5000, context(PKI / "client"))
+def test_the_registry_lets_hosts_in_and_nobody_else():
+    assert b"200 OK" in answer(SCHEDULER, 5000, context(PKI / "hosts/laptop"))
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        assert answer(SCHEDULER, 5000, context(PKI / "client")) == b"refused"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "blobs/uploads/"), ("PUT", "manifests/x"), ("DELETE", "manifests/{}")]
+)
+def test_the_registry_takes_nothing_from_hosts_and_removes_nothing(method, path):
+    path = path.format(index("gateway")[0])
+    sent = f"{method} /v2/tritoncluster/gateway/{path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n".encode()
+    assert b" 405 " in answer(SCHEDULER, 5000, context(PKI / "hosts/desktop"), sent)
 
 
 def test_the_registry_refuses_a_pull_without_a_certificate():
@@ -85,14 +97,39 @@ def test_the_registry_refuses_a_pull_without_a_certificate():
     assert "certificate required" in refused.stderr, refused.stderr
 
 
-def test_the_dashboard_wants_the_password():
+def dashboard(user, password):
+    """Give the status with which the dashboard answers somebody."""
     trust = ssl.create_default_context(cafile=PKI / "dashboard/ca.crt")
-    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    url = f"https://{SCHEDULER}:8787/health"
-    with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.build_opener(urllib.request.HTTPSHandler(context=trust)).open(url, timeout=10)
-    passwords.add_password(None, url, "dask", (PKI / "gateway/password").read_text().strip())
-    opener = urllib.request.build_opener(
-        urllib.request.HTTPSHandler(context=trust), urllib.request.HTTPBasicAuthHandler(passwords)
-    )
-    assert opener.open(url, timeout=10).status == 200
+    request = urllib.request.Request(f"https://{SCHEDULER}:8787/health")
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+    request.add_header("Authorization", f"Basic {pair}")
+    try:
+        with urllib.request.urlopen(request, context=trust, timeout=10) as answer_:
+            return answer_.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_the_dashboard_wants_everybody_s_own_password():
+    files = {"client": "gateway/password", "teacher": "clients/teacher/password", "guest": "clients/guest/password"}
+    passwords = {name: (PKI / file).read_text().strip() for name, file in files.items()}
+    for user in passwords:
+        assert {name for name, password in passwords.items() if dashboard(user, password) == 200} == {user}
+    assert dashboard("dask", passwords["client"]) == dashboard("", "") == 401
+
+
+def test_the_authority_of_browsers_signs_for_the_dashboard_alone(tmp_path):
+    for name, good in {
+        "DNS:desktop": True,
+        f"IP:{SCHEDULER}": True,
+        "DNS:evil.example": False,
+        "IP:10.0.0.1": False,
+    }.items():
+        authority = ["-CA", PKI / "dashboard/ca.crt", "-CAkey", PKI / "dashboard/ca.key", "-out", tmp_path / "crt"]
+        subject = ["-subj", "/CN=tritoncluster page", "-addext", f"subjectAltName={name}", "-days", "1"]
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", tmp_path / "key"]
+        subprocess.run(["openssl", "req", "-x509", *key, *subject, *authority], check=True, capture_output=True)
+        command = ["openssl", "verify", "-CAfile", PKI / "dashboard/ca.crt", tmp_path / "crt"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert (done.returncode == 0) == good, name
+        assert good or "permitted subtree violation" in done.stderr

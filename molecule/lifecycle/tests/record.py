@@ -20,13 +20,16 @@ getent group | sed 's/^/group /'
 dpkg-query --show --showformat 'package ${{Package}} ${{db:Status-Abbrev}}\\n'
 systemctl list-unit-files --no-legend --plain --type service,socket,timer,path | sed 's/^/unit /'
 systemctl list-units --no-legend --plain --type service,socket,timer --state active |
-    sed -n 's/^\\([^ ]*\\) .*/active \\1/p'
+    sed -n 's/^\\([^ ]*\\) .*/active \\1/p' |
+    # What a first start does, and a later one does not.
+    grep --invert-match --extended-regexp '^active (ldconfig|systemd-(journal-catalog-update|sysusers|update-done))[.]'
 # A host that was at another address for a while has another number for its interface.
 ip -brief link | sed 's/^\\([^ ]*\\) .*/link \\1/; s/veth.*/veth/; s/eth[0-9]*@if[0-9]*/eth/'
 # Chains of the kernel's without rules, which let all through, say nothing.
 nft --stateless list ruleset 2>/dev/null |
     grep --perl-regexp '^\\t\\t(?!type .* policy accept;$)|chain (?!INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)' |
-    sed 's/^\\s*/rule /'
+    # Names of the test's network, at ports that each start of the host chooses.
+    grep --invert-match --fixed-strings 127.0.0.11 | sed 's/^\\s*/rule /'
 if type docker >/dev/null; then
     docker ps --all --no-trunc --format 'container {{{{.ID}}}} {{{{.Names}}}} {{{{.State}}}}'
     docker images --all --no-trunc --format 'image {{{{.ID}}}} {{{{.Repository}}}}:{{{{.Tag}}}}'

@@ -20,7 +20,6 @@ PKI = FILES / "pki"
 ALL = yaml.safe_load((PROJECT / "molecule/lifecycle/inventory/hosts.yml").read_text())
 ADDRESSES = {name: variables["ansible_host"] for name, variables in ALL["workers"]["hosts"].items()}
 TWO, THREE, FOUR = (tuple(ADDRESSES)[:number] for number in (2, 3, 4))
-SCHEDULER = f"tls://{ADDRESSES['desktop']}:8786"
 #: Certificates that the run after next finds about to end.
 SHORT = {"pki_days": 30}
 
@@ -102,7 +101,7 @@ def changes(printed):
     return {host: int(number) for host, number in found}
 
 
-def names():
+def names(scheduler="desktop", port=8786):
     """Give the names of the workers."""
     script = """
 import sys
@@ -111,7 +110,7 @@ with Client(sys.argv[1]) as client:
     print(*(worker["name"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()))
 """
     command = "docker exec tritoncluster-scheduler python3 -c %s %s"
-    return set(on("desktop").check_output(command, script, SCHEDULER).split())
+    return set(on(scheduler).check_output(command, script, f"tls://{ADDRESSES[scheduler]}:{port}").split())
 
 
 def container(name, service):
@@ -121,7 +120,7 @@ def container(name, service):
 
 def digest(image):
     """Give the digest of an image that was built last."""
-    return json.loads((PROJECT / ".cache/images" / image / "index.json").read_text())["manifests"][0]["digest"]
+    return json.loads((FILES / "images" / image / "index.json").read_text())["manifests"][0]["digest"]
 
 
 def running(hosts):

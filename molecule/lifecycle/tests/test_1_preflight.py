@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from contextlib import contextmanager
 
 import pytest
 from record import difference, records
@@ -95,16 +96,32 @@ def test_a_clock_that_is_off():
     assert re.match(r"laptop: its clock is -10(79|80)\d s off the controller's: run `sudo timedatectl", line)
 
 
-def test_an_authority_that_is_about_to_end():
+@contextmanager
+def authority(days):
+    """Have an authority; give its folder."""
     folder = PKI / "cluster"
     folder.mkdir(parents=True)
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-days", "10", "-subj", "/CN=authority"]
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-days", str(days), "-subj", "/CN=authority"]
     files = ["-keyout", folder / "ca.key", "-out", folder / "ca.crt"]
     subprocess.run([*words, *files], check=True, capture_output=True)
     try:
-        line = refused(inventory(*TWO))
+        yield folder
     finally:
         shutil.rmtree(PKI)
+
+
+def test_an_authority_whose_key_is_lost():
+    with authority(days=4000) as folder:
+        (folder / "ca.key").unlink()
+        line = refused(inventory(*TWO))
+    assert line.startswith(
+        f"inventory: {folder}/ca.key is lost: bring it back from your copy, or move the folder cluster"
+    )
+
+
+def test_an_authority_that_is_about_to_end():
+    with authority(days=10):
+        line = refused(inventory(*TWO))
     assert re.match(r"inventory: the cluster authority in \S+ ends in 9 days: move the folder cluster away", line)
 
 

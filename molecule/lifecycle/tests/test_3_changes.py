@@ -3,15 +3,15 @@
 import json
 import re
 import subprocess
-import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import pairwise
 
 from cryptography import x509
-from jobs import squares
+from jobs import WAITS, accepted, brought, squares, steady
 from room import (
     ADDRESSES,
+    FILES,
     FOUR,
     PKI,
     SHORT,
@@ -19,18 +19,21 @@ from room import (
     changes,
     container,
     digest,
+    given,
     inventory,
     names,
     on,
     play,
     running,
+    started,
+    until,
 )
 
 NEXT = {"VERSION": "0.1.0+next"}
 
 
 def test_a_host_is_drained():
-    with squares(leave=["spare"], there=THREE):
+    with squares("spare"):
         play("ansible/drain.yml", inventory(*FOUR, everywhere=SHORT), "--limit", "spare")
         assert names() == set(THREE)
         assert container("spare", "worker")["State"]["Status"] == "exited"
@@ -38,32 +41,57 @@ def test_a_host_is_drained():
     assert names() == set(FOUR)
 
 
-def down_and_up(name, since):
-    """Give when a host's worker was stopped first, and when the next one was healthy."""
-    events = (
-        f"docker events --since {since} --until $(date +%s) --filter label=com.docker.compose.service=worker"
-        " --format '{{.TimeNano}} {{.Action}}'"
-    )
-    found = [line.partition(" ") for line in on(name).check_output(events).splitlines()]
-    down = next(int(at) for at, _, action in found if action == "die")
-    return down, next(int(at) for at, _, action in found if action == "health_status: healthy" and int(at) > down)
-
-
 def test_a_new_image_rolls_over_the_cluster():
-    before, since = running(FOUR), int(time.time())
-    with squares(leave=FOUR, there=FOUR) as job:
-        # It comes back when the scheduler is replaced, which waits for the job's end.
-        play("ansible/upgrade.yml", inventory(*FOUR, everywhere=SHORT), **NEXT)
+    before = running(FOUR)
+    hosts = inventory(*FOUR, everywhere=SHORT)
+    with squares(*FOUR) as (end, job):
+        # This one waits for the next scheduler, which nobody has to wait for.
+        left_alone = accepted(play("ansible/run.yml", hosts, *steady(), "-e", "detach=true"))
+        with started("ansible/upgrade.yml", hosts, **NEXT) as run:
+            printed = ""
+            for line in run.stdout:
+                printed += line
+                # It comes back when the scheduler is replaced, which waits for the job's end.
+                if "Let jobs that would be lost" in line:
+                    end()
+            assert run.wait() == 0, printed[-6000:]
     assert running(FOUR) == {f"10.214.14.11:5000/tritoncluster/node@{digest('node')}"} != before
     # One worker after the other, and then the scheduler, after the job's end.
-    workers = sorted(down_and_up(name, since) for name in FOUR)
-    assert all(up < next_down for (_, up), (next_down, _) in pairwise(workers)), workers
-    started = container("desktop", "scheduler")["State"]["StartedAt"]
-    started = int(on("desktop").check_output("date +%%s%%N --date %s", started))
-    last_down, last_up = workers[-1]
-    assert last_down < job["ended"] < started
-    assert last_up < started
+    workers = sorted((worker["at"], worker["back"]) for worker in job["left"])
+    assert all(back < next_leaves for (_, back), (next_leaves, _) in pairwise(workers)), workers
+    begun = container("desktop", "scheduler")["State"]["StartedAt"]
+    begun = float(on("desktop").check_output("date +%%s.%%N --date %s", begun))
+    assert workers[-1][1] < job["ended"] < begun, (workers, job["ended"], begun)
     assert names() == set(FOUR)
+    brought(left_alone, hosts)
+
+
+def are_back():
+    """Tell whether all workers of a scheduler are there, whose host may be starting."""
+    with suppress(AssertionError, RuntimeError):
+        return names() == set(FOUR)
+    return False
+
+
+def test_a_job_outlives_its_controller_s_network_and_its_host_s_power():
+    hosts = inventory(*FOUR, desktop={"ansible_ssh_common_args": f"-F {FILES}/ssh/config -o ControlPath=none"})
+    with started("ansible/run.yml", hosts, *steady(), **NEXT) as run:
+        printed = ""
+        for line in run.stdout:
+            printed += line
+            if WAITS in line:
+                break
+        left_alone = accepted(printed)
+        assert left_alone, printed[-6000:]
+        stop = "iptables -I INPUT -p tcp --dport 22 -j REJECT --reject-with tcp-reset; pkill -f '[s]shd.*@' || true"
+        with given("desktop", stop, "iptables -D INPUT 1"):
+            printed = run.communicate()[0]
+        assert run.returncode, printed[-6000:]
+    # As when the plug is pulled.
+    for word in ("kill", "start"):
+        subprocess.run(["docker", word, "tritoncluster-lifecycle-desktop"], check=True, capture_output=True)
+    until(are_back, seconds=300)
+    assert "goes on, after the service was started anew" in brought(left_alone, hosts)
 
 
 #: Who shows which certificate.

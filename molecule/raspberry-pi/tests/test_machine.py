@@ -1,0 +1,76 @@
+"""A Raspberry Pi from a blank card on: what it read, what was mended, and what runs there."""
+
+import platform
+import re
+import subprocess
+import time
+
+from conftest import ADDRESSES, FILES, on, starts
+
+CMDLINE = "console=ttyAMA0,115200 root=/dev/vda2 rootfstype=ext4 fsck.repair=yes rootwait quiet"
+MENDED = f"{CMDLINE} cgroup_enable=memory cgroup_memory=1"
+
+
+def test_it_is_what_its_card_says():
+    pi = on("pi")
+    assert pi.file("/proc/device-tree/model").content_string.startswith("Raspberry Pi 4 Model B")
+    assert pi.check_output("hostname") == "pi"
+    assert pi.check_output("systemctl is-system-running") == "running", pi.check_output("systemctl --failed")
+    assert pi.check_output("cloud-init status") == "status: done"
+    # Nobody has a password, and none would be asked for.
+    assert pi.check_output("passwd --status someone").split()[1] == "L"
+    assert "passwordauthentication no" in pi.check_output("sshd -T")
+
+
+def test_ssh_knew_it_from_the_beginning():
+    known = FILES / "ssh/known_hosts"
+    found = subprocess.check_output(["ssh-keygen", "-F", ADDRESSES["pi"], "-f", known], text=True)
+    keys = [line.split()[1:3] for line in found.splitlines() if not line.startswith("#")]
+    assert keys == [(FILES / "seeds/pi.key.pub").read_text().split()[:2]]
+
+
+def test_it_was_restarted_once_to_limit_memory():
+    assert starts() == [f"cgroup_disable=memory {CMDLINE}", MENDED]
+    assert on("pi").file("/boot/firmware/cmdline.txt").content_string == f"{MENDED}\n"
+
+
+def test_its_clock_is_right():
+    # At each start it is a day behind.
+    pi = on("pi")
+    assert abs(int(pi.check_output("date +%s")) - time.time()) < 60
+    assert pi.check_output("timedatectl show --property=NTPSynchronized --value") == "yes"
+
+
+def test_its_journal_is_in_memory():
+    assert on("pi").run("journalctl --header | grep --quiet /run/log/journal").rc == 0
+
+
+def test_its_worker_runs_on_its_own_kernel():
+    pi = on("pi")
+    there = pi.check_output("uname --machine --kernel-release").split()
+    assert pi.check_output("docker exec tritoncluster-worker uname --machine --kernel-release").split() == there
+    assert "aarch64" in there
+    assert platform.release() not in there
+    state = pi.check_output("docker inspect --format '{{.State.Health.Status}}' tritoncluster-worker")
+    assert state == "healthy", pi.run("docker logs --tail 40 tritoncluster-worker 2>&1").stdout
+
+
+def test_what_takes_more_memory_than_the_worker_has_dies_alone():
+    pi = on("pi")
+    limit = int(pi.check_output("docker inspect --format '{{.HostConfig.Memory}}' tritoncluster-worker"))
+    inside = "docker exec tritoncluster-worker"
+    assert pi.check_output(f"{inside} cat /sys/fs/cgroup/memory.max") == str(limit)
+    taking = f"{inside} python3 -c 'x = bytearray(b\"x\") * {limit + 2**20}'"
+    assert pi.run(taking).rc == 137
+    kills = re.search(r"^oom_kill (\d+)", pi.check_output(f"{inside} cat /sys/fs/cgroup/memory.events"), re.MULTILINE)
+    assert int(kills[1]) > 0
+    assert pi.check_output("hostname") == "pi"
+
+
+def test_the_doctor_finds_nothing():
+    command = f"tritoncluster --scheduler tls://{ADDRESSES['desktop']}:8786 doctor"
+    for _ in range(3):  # as it says itself where an emulated processor was too slow for it
+        done = on("desktop").run(f"docker exec tritoncluster-scheduler {command}")
+        if done.rc == 0:
+            break
+    assert done.rc == 0, done.stdout + done.stderr
