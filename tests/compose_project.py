@@ -64,6 +64,8 @@ class Project:
             "DASHBOARD_PORT": free_port(),
             "WORKER_MEMORY": "1g",
             "WORKLOAD_MEMORY": "1g",
+            "WORKER_MAX_SPILL": "150m",
+            "WORKER_MAX_DISK": "150m",
             **settings,
         }
         self.write_settings()
@@ -138,29 +140,36 @@ class Project:
                 return False
         return len(self.workers()) == containers["worker"]
 
-    def wait_until_healthy(self, workers: int = 2, seconds: float = 90) -> float:
+    def wait_until_healthy(self, workers: int = 2, seconds: float = 300) -> float:
         """Wait until all is healthy and so many workers are registered; give the seconds."""
-        return wait_for(lambda: self.is_healthy(scheduler=1, gateway=1, worker=workers), seconds, self.log)
+        return wait_for(lambda: self.is_healthy(scheduler=1, gateway=1, jobs=1, worker=workers), seconds, self.log)
 
     def log(self, *services: str, tail: int = 60) -> str:
         """Give what the containers printed last."""
         return self.compose("logs", "--no-color", "--tail", tail, *services, check=False).stdout
 
-    def password(self) -> str:
-        """Read the dashboard's password as a user does."""
-        return self.compose("run", "--rm", "-T", "setup", "password").stdout.strip()
+    def password(self, *person: str) -> str:
+        """Read the dashboard's password, or somebody's, as a user does."""
+        return self.compose("run", "--rm", "-T", "setup", "password", *person).stdout.strip()
+
+    def bundle(self, folder: Path, *person: str) -> Path:
+        """Put into a folder what a client outside of the containers has, or somebody's."""
+        command = self.command("run", "--rm", "-T", "setup", "client", *person)
+        archive = subprocess.run(command, cwd=PROJECT, env=self.environment(), capture_output=True, check=True).stdout
+        subprocess.run(["tar", "--extract", "--no-same-owner", "--directory", folder], input=archive, check=True)
+        return folder
 
     @property
     def dashboard(self) -> str:
         """The dashboard's address."""
         return f"https://localhost:{self.settings['DASHBOARD_PORT']}"
 
-    def get(self, path: str, password: str | None = "") -> tuple[int, str]:
+    def get(self, path: str, password: str | None = "", user: str = "client") -> tuple[int, str]:
         """Ask the gateway for a page, with the right password if none is given; None is without."""
         request = urllib.request.Request(self.dashboard + path)
         if password is not None:
             self._password = getattr(self, "_password", None) or self.password()
-            pair = f"dask:{password or self._password}".encode()
+            pair = f"{user}:{password or self._password}".encode()
             request.add_header("Authorization", "Basic " + base64.b64encode(pair).decode())
         if not hasattr(self, "_trust"):
             certificate = self.compose("run", "--rm", "-T", "setup", "certificate").stdout
@@ -233,7 +242,7 @@ def running(name: str, folder: Path, **settings: object) -> Iterator[Project]:
     project = Project(name, folder, **settings)
     try:
         project.compose("up", "--detach", "--no-build")
-        project.wait_until_healthy(int(str(project.settings.get("WORKERS", 2))))
+        project.wait_until_healthy(int(str(project.settings.get("WORKERS", 2))), seconds=600)
         yield project
     finally:
         project.down()
@@ -242,9 +251,9 @@ def running(name: str, folder: Path, **settings: object) -> Iterator[Project]:
 @pytest.fixture(scope="session")
 def project(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """Start the cluster that tests share; each leaves it with two healthy workers."""
-    with running("shared", tmp_path_factory.mktemp("compose")) as project:
+    with running("shared", tmp_path_factory.mktemp("compose"), JOBS_IMAGE="tritoncluster/notebook:local") as project:
         yield project
-        broken = not project.is_healthy(scheduler=1, gateway=1, worker=2)
+        broken = not project.is_healthy(scheduler=1, gateway=1, jobs=1, worker=2)
         log = project.log() if broken else ""
     assert not broken, f"the tests left a cluster behind that is not healthy:\n{log}"
 

@@ -76,7 +76,7 @@ def engine() -> None:
 def images(engine: None) -> dict[str, str]:
     """Build the images for both platforms, in the engine; return their names."""
     run("docker/bake", "cross")
-    return {"node": "tritoncluster/node:local", "gateway": "tritoncluster/gateway:local"}
+    return {image: f"tritoncluster/{image}:local" for image in ("node", "notebook", "gateway")}
 
 
 def export(image: str, folder: pathlib.Path, *options: str, project: pathlib.Path = PROJECT) -> Layout:

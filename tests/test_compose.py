@@ -14,20 +14,50 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
 
 def test_up_runs_the_demonstration_once_and_the_cluster_stays(project: Project) -> None:
     def state() -> dict:
-        (workload,) = project.inspect("workload")
-        return workload["State"]
+        (demonstration,) = project.inspect("demonstration")
+        return demonstration["State"]
 
-    wait_for(lambda: state()["Status"] == "exited", 240, project.log)
-    assert state()["ExitCode"] == 0, project.log("workload")
+    wait_for(lambda: state()["Status"] == "exited", 600, project.log)
+    assert state()["ExitCode"] == 0, project.log("demonstration")
     (folder,) = project.results.iterdir()
     for path in (folder / "result.json", folder / "report.html"):
         assert path.stat().st_uid == (os.getuid() or USER)
     runs = json.loads((folder / "result.json").read_text())
     assert "asian-option" in json.dumps(runs)
-    log = project.log("workload")
+    log = project.log("demonstration")
     for job in ("forest", "grid-search", "asian-option"):
         assert f"{job}: " in log
-    assert project.is_healthy(scheduler=1, gateway=1, worker=2)
+    assert project.is_healthy(scheduler=1, gateway=1, jobs=1, worker=2)
+
+
+def test_up_again_does_not_run_the_demonstration_again(project: Project) -> None:
+    def containers() -> list[tuple[str, str]]:
+        services = ("scheduler", "worker", "gateway", "jobs")
+        return [(each["Id"], each["State"]["StartedAt"]) for service in services for each in project.inspect(service)]
+
+    before = containers()
+    project.compose("up", "--detach", "--wait")
+    wait_for(lambda: project.inspect("demonstration")[0]["State"]["Status"] == "exited", 60, project.log)
+    assert project.inspect("demonstration")[0]["State"]["ExitCode"] == 0
+    assert len(list(project.results.iterdir())) == 1
+    assert "ran when this cluster first started" in project.log("demonstration")
+    assert containers() == before
+
+
+def test_the_log_names_the_dashboard_where_it_is(project: Project) -> None:
+    log = project.log("scheduler", tail=1000)
+    assert f"dashboard at: {project.dashboard}/status" in " ".join(log.split())
+    assert "http://" not in log
+
+
+def test_placement_is_on_in_the_image_s_version_of_dask(project: Project) -> None:
+    (project.scripts / "placement.py").write_text(
+        "from distributed import Client\n"
+        "print(Client().run_on_scheduler(lambda dask_scheduler: type(dask_scheduler).__name__))\n"
+    )
+    done = project.workload("submit", "placement.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "SpeedAwareScheduler\n"
 
 
 def test_workers_take_what_their_containers_may_use(project: Project) -> None:
@@ -78,7 +108,8 @@ def test_setup_changes_nothing_when_all_is_there(project: Project) -> None:
 def test_every_setting_is_listed_with_its_default() -> None:
     used: dict[str, set[str]] = {}
     for file in [PROJECT / "compose.yaml", *(PROJECT / "docker").glob("*.compose.yaml")]:
-        for name, default in re.findall(r"\$\{(\w+):-([^}]*)\}", file.read_text()):
+        # The default may be another setting's.
+        for name, default in re.findall(r"\$\{(\w+):-(?:\$\{\w+:-)?([^}]*)\}", file.read_text()):
             used.setdefault(name, set()).add(default)
         assert not re.findall(r"\$\{\w+\}|\$\w", file.read_text()), file
     lines = (PROJECT / ".env.example").read_text().splitlines()

@@ -1,11 +1,12 @@
 """The arm64 image, emulated, against the amd64 image: the same cluster, and the same numbers to the last bit."""
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
-from compose_project import Project
-from containers import ARCHITECTURES, run
+from compose_project import Project, finish
+from containers import ARCHITECTURES
 
 # The first test waits for the engine, the base image and the images.
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
@@ -36,15 +37,17 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def computed(images: dict[str, str]) -> dict[str, Any]:
-    """Run the same on both."""
-    found = {}
+    """Run the same on both, at the same time."""
+    running = {}
     for architecture in ARCHITECTURES:
         where = [f"--platform=linux/{architecture}", "--env=QEMU_CPU=cortex-a72", "--network=none"]
         hardened = ["--rm", "--init", "--read-only", "--cap-drop=ALL", "--tmpfs=/tmp", "--tmpfs=/work:mode=1777"]
         write = f"cat >/tmp/program.py <<'END'\n{PROGRAM}\nEND\nexec python3 /tmp/program.py"
-        done = run("docker", "run", *where, *hardened, NODE, "sh", "-c", write)
-        found[architecture] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        command = ["docker", "run", *where, *hardened, NODE, "sh", "-c", write]
+        running[architecture] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = {architecture: finish(process, 600) for architecture, process in running.items()}
+    assert {each.returncode for each in done.values()} == {0}, [each.stderr for each in done.values()]
+    return {architecture: json.loads(each.stdout.splitlines()[-1]) for architecture, each in done.items()}
 
 
 def test_they_are_what_they_say(computed: dict[str, Any]) -> None:

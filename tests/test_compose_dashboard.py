@@ -25,10 +25,10 @@ def idle(project: Project) -> Project:
     """The cluster when all its jobs have ended, also the one that `docker compose up` runs."""
 
     def ended() -> bool:
-        states = {workload["State"]["Status"] for workload in project.inspect("workload")}
+        states = {each["State"]["Status"] for each in project.inspect("demonstration")}
         return states == {"exited"} and project.counts().get("tasks") == 0
 
-    wait_for(ended, 240, project.log)
+    wait_for(ended, 600, project.log)
     return project
 
 
@@ -95,7 +95,7 @@ return found;
 
 
 def test_the_workers_in_a_browser(project: Project, browser: Browser) -> None:
-    address = project.dashboard.replace("https://", f"https://dask:{project.password()}@")
+    address = project.dashboard.replace("https://", f"https://client:{project.password()}@")
     browser.driver.get(f"{address}/workers")
     browser.wait_for("return window.Bokeh !== undefined && Bokeh.documents.length > 0")
 

@@ -4,7 +4,6 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from compose_project import Project, complaint
@@ -13,12 +12,21 @@ from compose_project import Project, complaint
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
 
 
-@pytest.fixture
-def stopped(images: dict[str, str], tmp_path: Path) -> Iterator[Project]:
-    """A project of which nothing runs."""
-    project = Project("input", tmp_path)
+@pytest.fixture(scope="module")
+def never_started(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project of which nothing runs: networks and volumes are made once for all tests."""
+    project = Project("input", tmp_path_factory.mktemp("input"))
     yield project
     project.down()
+
+
+@pytest.fixture
+def stopped(never_started: Project) -> Iterator[Project]:
+    """The same with its own settings again after the test."""
+    settings = dict(never_started.settings)
+    yield never_started
+    never_started.settings = settings
+    never_started.write_settings()
 
 
 def told(project: Project) -> list[str]:
@@ -29,7 +37,7 @@ def told(project: Project) -> list[str]:
     if 'service "setup" didn\'t complete successfully' in said[-1]:
         said = project.compose("logs", "--no-log-prefix", "setup").stdout.splitlines()
     # What there is no room for: services that started in spite of it.
-    assert not [name for name in project.names("workload") if project.execute(name, "true")]
+    assert not [name for name in project.names("demonstration") if project.execute(name, "true")]
     return said
 
 
@@ -40,8 +48,32 @@ def told(project: Project) -> list[str]:
         ({"UID": 4321, "GID": 4321}, r"setup: the results folder can't be written by UID=4321 GID=4321: .* chown"),
         ({"WORKER_MEMORY": "100m"}, r"setup: WORKER_MEMORY=100m in \.env: write 512m or more"),
         ({"WORKER_MAX_SPILL": "much"}, r"setup: WORKER_MAX_SPILL=much in \.env: write a size"),
+        ({"WORKER_MAX_DISK": "-1g"}, r"setup: WORKER_MAX_DISK=-1g in \.env: write a size, as 2g, or 0 for no limit"),
+        ({"JOBS_AT_ONCE": "0"}, r"setup: JOBS_AT_ONCE=0 in \.env: write a number of jobs, as 2"),
+        ({"JOB_MEMORY": "10m"}, r"setup: JOB_MEMORY=10m in \.env: write 256m or more"),
+        ({"JOBS_AT_ONCE": 9}, r"setup: JOBS_MEMORY=2g in \.env: 9 jobs of 896m and the service want 8320m;"),
+        ({"JOBS_KEEP_DAYS": "ever"}, r"setup: JOBS_KEEP_DAYS=ever in \.env: write a number of days, as 30"),
+        ({"JOBS_KEEP_SIZE": "0"}, r"setup: JOBS_KEEP_SIZE=0 in \.env: write a size, as 1g"),
+        ({"NOTEBOOK_MEMORY": "100m"}, r"setup: NOTEBOOK_MEMORY=100m in \.env: write 512m or more"),
+        ({"NOTEBOOK_IDLE_MINUTES": "0"}, r"setup: NOTEBOOK_IDLE_MINUTES=0 in \.env: write a number of minutes"),
+        ({"PLACEMENT": "perhaps"}, r"setup: PLACEMENT=perhaps in \.env: write true or false"),
         ({"CERTIFICATE_DAYS": 9999}, r"setup: CERTIFICATE_DAYS=9999 in \.env: write a number from 3 to 825"),
         ({"DASHBOARD_NAMES": "a;b"}, r"setup: DASHBOARD_NAMES=a;b in \.env: write host names"),
+    ],
+)
+def test_a_setting_that_setup_refuses(stopped: Project, settings: dict[str, object], message: str) -> None:
+    stopped.write_settings(**settings)
+    done = stopped.compose("run", "--rm", "-T", "setup", check=False)
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if line.startswith("setup: ")]
+    assert len(said) == 1
+    assert re.match(message, said[0]), said
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"WORKER_MEMORY": "100m"}, r"setup: WORKER_MEMORY=100m in \.env: write 512m or more"),
         ({"WORKERS": "two"}, r"error while interpolating services\.worker\.deploy\.replicas: .*\"two\""),
         ({"WORKER_CPUS": "two"}, r"error decoding 'services\[worker\].*cpus': .*\"two\""),
         ({"WORKER_CPUS": 4096}, r"Error response from daemon: Range of CPUs is from 0\.01 to \d+"),
@@ -68,6 +100,8 @@ def test_a_port_in_use(stopped: Project) -> None:
         other.listen()
         port = other.getsockname()[1]
         stopped.write_settings(DASHBOARD_PORT=port)
+        # Where Compose gave up in the middle of replacing one, under its name of that moment, it can't go on.
+        stopped.compose("rm", "--force", "--stop", "gateway")
         (line,) = told(stopped)
     assert re.search(rf"127\.0\.0\.1:{port}\b.*address already in use", line), line
 

@@ -37,12 +37,13 @@ def test_a_worker_is_killed_in_the_middle(project: Project, embedded: dict[str, 
     project.kill(project.names("worker")[0])
     assert process.poll() is None
     assert_same(job, result(finish(process)), embedded[job])
-    assert project.wait_until_healthy() < 60
+    project.wait_until_healthy()
 
 
 def test_scaling_up_and_down_while_a_job_runs(project: Project, embedded: dict[str, Any]) -> None:
     process = project.start_workload(*options("asian-option"))
-    scale = ["up", "--detach", "--no-build", "--no-deps", "--no-recreate", "--timeout", "5"]
+    # With what it depends on, or this worker is not as the others are, and the next `up` replaces it.
+    scale = ["up", "--detach", "--no-build", "--no-recreate", "--timeout", "5"]
     project.compose(*scale, "--scale", "worker=3", "worker")
     wait_for(lambda: len(project.workers()) == 3, 60, project.log)
     during = process.poll() is None

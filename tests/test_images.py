@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import time
@@ -27,7 +28,7 @@ HARDENED = [
 ]
 MEGABYTE = 1_000_000
 PLATFORMS = pytest.mark.parametrize("architecture", ARCHITECTURES)
-IMAGES = pytest.mark.parametrize("image", ["node", "gateway"])
+IMAGES = pytest.mark.parametrize("image", ["node", "notebook", "gateway"])
 
 
 def start(architecture: str, *command: object, image: str = NODE, check: bool = True) -> subprocess.CompletedProcess:
@@ -43,6 +44,56 @@ def test_the_node_image_is_small(layouts: dict[str, Layout], architecture: str) 
     # What a file takes on disk: whole blocks.
     unpacked = sum(-(-m.size // 4096) * 4096 for layer in layers for m in layouts["node"].members(layer))
     assert unpacked < 650 * MEGABYTE
+
+
+@PLATFORMS
+def test_the_notebook_image_is_the_node_image_and_little_more(layouts: dict[str, Layout], architecture: str) -> None:
+    node, notebook = ([*layouts[image].layers(architecture)] for image in ("node", "notebook"))
+    # So that versions can't differ.
+    assert notebook[: len(node)] == node
+    more = notebook[len(node) :]
+    assert sum(layer["size"] for layer in more) < 120 * MEGABYTE
+    names = [member.name for layer in more for member in layouts["notebook"].members(layer)]
+    packages = {name.partition("dist-packages/")[2].partition("/")[0] for name in names}
+    assert {"jupyterlab", "dask_labextension", "ipykernel", "matplotlib", "nbclient"} <= packages
+    assert not {"dask", "distributed", "numpy", "sklearn", "tritoncluster"} & packages
+    assert not any(name.endswith("/node") for name in names)
+
+
+def test_a_notebooks_kernel_that_does_nothing_ends(images: dict[str, str]) -> None:
+    socket = "/run/notebooks/client/socket"
+    settings = {
+        "NOTEBOOK_SOCKET": socket,
+        "HEALTH_SOCKET": socket,
+        "HEALTH_PATH": "/lab/api",
+        "NOTEBOOK_IDLE_MINUTES": "0.02",
+    }
+    options = [f"--env={name}={value}" for name, value in settings.items()]
+    folders = [f"--tmpfs={folder}:uid=1000,gid=1000" for folder in ("/work", "/run/notebooks")]
+    name = run("docker", "run", "--detach", *HARDENED, *folders, *options, images["notebook"]).stdout.strip()
+    ask = """
+import http.client, json, socket, sys
+connection = http.client.HTTPConnection("localhost")
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect("/run/notebooks/client/socket")
+token = {"Cookie": "_xsrf=abcd", "X-XSRFToken": "abcd"} if sys.argv[1] == "POST" else {}
+connection.request(sys.argv[1], "/lab/api/kernels", headers=token)
+print(connection.getresponse().read().decode())
+"""
+
+    def kernels(method: str = "GET") -> str:
+        return run("docker", "exec", name, "python3", "-c", ask, method, check=False).stdout
+
+    try:
+        deadline = time.monotonic() + 120
+        while "id" not in kernels("POST"):
+            assert time.monotonic() < deadline, run("docker", "logs", name).stderr
+            time.sleep(0.5)
+        while kernels().strip() != "[]":
+            assert time.monotonic() < deadline, run("docker", "logs", name).stderr
+            time.sleep(0.5)
+    finally:
+        run("docker", "rm", "--force", name)
 
 
 @IMAGES
@@ -70,6 +121,17 @@ def test_nothing_of_the_build_machine_is_baked_in(layouts: dict[str, Layout], im
         assert not [n for n in names if n.endswith(("uv_cache.json", "direct_url.json", ".log"))]
 
 
+def test_each_image_begins_with_the_one_that_is_named(engine: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = "debian@sha256:" + "0" * 64
+    monkeypatch.setenv("BASE_IMAGE", pinned)
+    baked = json.loads(run("docker/bake", "cross", "--print").stdout)["target"]
+    assert {target["args"]["BASE"] for target in baked.values()} == {pinned}
+    services = json.loads(run("docker", "compose", "--profile=notebook", "config", "--format=json").stdout)["services"]
+    built = [service["build"] for service in services.values() if "build" in service]
+    assert {build["args"]["BASE"] for build in built} == {pinned}
+    assert len(baked) == len(built) == 3
+
+
 def test_the_extra_ca_bundle_is_not_in_the_image(images: dict[str, str]) -> None:
     count = "ls /usr/share/ca-certificates/mozilla | wc -l; grep -c BEGIN /etc/ssl/certs/ca-certificates.crt"
     packaged, trusted = start("amd64", "sh", "-c", count).stdout.split()
@@ -94,8 +156,8 @@ def test_our_code_is_the_same_for_both_platforms(layouts: dict[str, Layout]) -> 
 def project_copy(tmp_path: pathlib.Path) -> pathlib.Path:
     """Return a copy of what the node image is made of, to change."""
     copy = tmp_path / "project"
-    ignore = shutil.ignore_patterns("__pycache__", "extra-requirements.txt")
-    for folder in ("docker", "workloads"):
+    ignore = shutil.ignore_patterns("__pycache__", "extra-*.txt")
+    for folder in ("docker", "examples", "workloads"):
         shutil.copytree(PROJECT / folder, copy / folder, ignore=ignore)
     for name in ("pyproject.toml", "uv.lock"):
         shutil.copy(PROJECT / name, copy)
@@ -116,7 +178,8 @@ def test_a_change_of_our_code_changes_one_layer(
 
 
 def test_own_packages_go_into_both_platforms(project_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    (project_copy / "docker/extra-requirements.txt").write_text("humanize\nmsgspec\nnumpy\n")
+    # Pure, compiled, with a library of the system's, and one of the lock's: each is imported there.
+    (project_copy / "docker/extra-requirements.txt").write_text("humanize\nmsgspec\nlightgbm\nnumpy\n")
     layout = export("node", tmp_path / "extra", project=project_copy)
     for architecture in ARCHITECTURES:
         names = [m.name for m in layout.members(layout.layers(architecture)[-2])]
@@ -126,13 +189,44 @@ def test_own_packages_go_into_both_platforms(project_copy: pathlib.Path, tmp_pat
         assert not any("/numpy/" in name for name in names)
 
 
-def test_own_packages_that_contradict_the_lock_are_refused(project_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    (project_copy / "docker/extra-requirements.txt").write_text("numpy<2\n")
-    refused = run(
-        project_copy / "docker/bake", "node-cross", "--set", f"*.output=type=oci,dest={tmp_path}/x.tar", check=False
-    )
-    assert refused.returncode != 0
-    assert "numpy<2" in refused.stderr
+@pytest.mark.parametrize(
+    ("file", "name", "message"),
+    [
+        ("requirements", "numpy<2", r"own packages: .*numpy<2.*; ask for another version in docker/extra-requirements"),
+        ("requirements", "no-such-package-of-anyone", r"own packages: .*no-such-package-of-anyone .*; check the name"),
+        ("requirements", "intel-openmp", r"own packages: .*intel-openmp.*nothing to install on linux/arm64"),
+        ("requirements", "humanize 4", r"own packages: .*humanize 4.*; see docker/extra-requirements"),
+        ("debian", "libgomp_1", r"own packages: libgomp_1 is no name of a Debian package"),
+    ],
+)
+def test_own_packages_that_can_not_be_had_are_refused_in_one_line(
+    images: dict[str, str], project_copy: pathlib.Path, file: str, name: str, message: str
+) -> None:
+    (project_copy / f"docker/extra-{file}.txt").write_text(f"{name}\n")
+    refused = run(project_copy / "docker/bake", "cross", check=False)
+    assert refused.returncode == 1
+    *before, line = refused.stderr.splitlines()
+    assert before == ["docker/bake: trying your own packages"]
+    assert re.search(message, line), line
+
+
+def test_own_packages_find_the_debian_packages_that_they_want(
+    project_copy: pathlib.Path, images: dict[str, str]
+) -> None:
+    # It looks for a library of the system's when it is imported.
+    (project_copy / "docker/extra-requirements.txt").write_text("xgboost-cpu\npython-magic\n")
+    refused = run(project_copy / "docker/bake", "node", check=False)
+    assert refused.returncode == 1
+    line = refused.stderr.splitlines()[-1]
+    assert re.search(r"own packages: python-magic .*`import magic` fails: .*libmagic.*docker/extra-debian\.txt", line)
+    (project_copy / "docker/extra-debian.txt").write_text("# What python-magic wants.\nlibmagic1\n")
+    image = "tritoncluster/node:own-debian"
+    run(project_copy / "docker/bake", "node", "--set", f"*.tags={image}")
+    try:
+        code = "import magic, xgboost; print(magic.from_buffer('#!/bin/sh'))"
+        assert "/bin/sh script" in start("amd64", "python3", "-c", code, image=image).stdout
+    finally:
+        run("docker", "rmi", image)
 
 
 @PLATFORMS
@@ -145,18 +239,34 @@ from sklearn.ensemble import RandomForestClassifier
 matrix = numpy.random.default_rng(0).standard_normal((300, 300))
 X, y = load_digits(return_X_y=True)
 score = RandomForestClassifier(5, random_state=0).fit(X, y).score(X, y)
+# Data frames, with all of Arrow that Dask or pandas may ask for.
+import warnings
+warnings.simplefilter("ignore")
+import dask.dataframe as dd
+import pyarrow.compute, pyarrow.csv, pyarrow.dataset, pyarrow.feather, pyarrow.fs, pyarrow.json, pyarrow.parquet
+frame = pandas.DataFrame({"key": numpy.arange(60) % 3, "number": numpy.arange(60.0), "word": ["pi", "käse", None] * 20})
+dask.config.set(scheduler="threads")
+dd.from_pandas(frame, npartitions=3).to_parquet("/tmp/frame")
+back = dd.read_parquet("/tmp/frame")
+rows = back.compute().sort_values("number")
+sums = back.groupby("key").number.sum().compute().sort_index().tolist()
+shuffled = [sorted(set(part.key)) for part in dask.compute(*back.shuffle("key", npartitions=3).to_delayed())]
+filtered = len(dd.read_parquet("/tmp/frame", filters=[("key", "==", 1)]).compute())
+words = rows.word.fillna("none").tolist()
 versions = {d.name.lower().replace("_", "-"): d.version for d in importlib.metadata.distributions()}
 print(json.dumps({
     "machine": platform.machine(),
     "error": float(abs(matrix @ numpy.linalg.inv(matrix) - numpy.eye(300)).max()),
     "score": score,
     "versions": versions,
+    "frames": [sums, sorted(sum(shuffled, [])), filtered, words == ["pi", "käse", "none"] * 20],
 }))
 """
     seen = json.loads(start(architecture, "python3", "-c", code).stdout)
     assert seen["machine"] == {"amd64": "x86_64", "arm64": "aarch64"}[architecture]
     assert seen["error"] < 1e-9
     assert seen["score"] == pytest.approx(0.9955481357818586, abs=0.01)
+    assert seen["frames"] == [[570.0, 590.0, 610.0], [0, 1, 2], 20, True]
     locked = {p["name"]: p["version"] for p in tomllib.loads((PROJECT / "uv.lock").read_text())["package"]}
     assert {"dask", "numpy", "pandas", "scikit-learn", "tritoncluster"} <= seen["versions"].keys()
     assert {name: locked[name] for name in seen["versions"]} == seen["versions"]
@@ -206,7 +316,7 @@ def test_the_health_check_sees_a_scheduler(images: dict[str, str]) -> None:
         run("docker", "rm", "--force", name)
 
 
-@IMAGES
+@pytest.mark.parametrize("image", ["node", "gateway"])
 @PLATFORMS
 def test_the_bill_of_materials_lists_what_is_inside(
     images: dict[str, str], image: str, architecture: str, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import ROOT
 
@@ -25,22 +26,108 @@ def test_scenarios_have_tests(scenario: Path) -> None:
     assert list((scenario.parent / "tests").glob("test_*.py"))
 
 
+#: `one` and `two` end when both have begun; `long` cleans up after Ctrl-C, but forgets a process.
+GROUPS = """
+good:
+	@echo good runs
+bad:
+	@echo bad runs; false
+one two:
+	@echo $@ begins; touch $@; until [ -e one ] && [ -e two ]; do sleep 0.05; done; echo $@ ends
+long:
+	@trap 'sleep 0.5; echo cleaned up; exit 1' INT; sleep 1000 & echo $$! >forgotten; \\
+	touch begun; while :; do sleep 0.05; done
+"""
+
+
+def start_groups(folder: Path, environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
+    (folder / "Makefile").write_text(GROUPS)
+    return subprocess.Popen(
+        [ROOT / "scripts" / "run-groups", *words],
+        env={**environment, "MAKE": f"make -f '{folder}/Makefile'"},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def summary(printed: str) -> dict[str, str]:
+    """Give group -> how it ended, of the last lines."""
+    return dict(re.findall(r"^  (\S+) +(\w+) in \d+ s$", printed, re.MULTILINE))
+
+
 @pytest.mark.parametrize(("groups", "status"), [("good good", 0), ("bad good", 1)])
 def test_groups_all_run_and_one_that_fails_fails_the_whole(
     tmp_path: Path, environment: dict[str, str], groups: str, status: int
 ) -> None:
-    makefile = tmp_path / "Makefile"
-    makefile.write_text("good:\n\t@echo good runs\nbad:\n\t@false\n")
-    run = subprocess.run(
-        [ROOT / "scripts" / "run-groups", *groups.split()],
-        env={**environment, "MAKE": f"make -f {makefile}"},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    run = start_groups(tmp_path, environment, *groups.split())
+    printed, _ = run.communicate()
     assert run.returncode == status
-    assert run.stdout.count("good runs") == groups.split().count("good")
-    assert run.stdout.splitlines()[-1] == f"groups: {2 - status} passed, {status} failed"
+    assert printed.count("good runs") == groups.split().count("good")
+    assert printed.splitlines()[-1] == f"groups: {2 - status} passed, {status} failed"
+
+
+def test_lanes_run_beside_each_other_and_print_each_group_whole(tmp_path: Path, environment: dict[str, str]) -> None:
+    run = start_groups(tmp_path, environment, "one", "bad", "--beside", "two", "good")
+    printed, _ = run.communicate()
+    assert run.returncode == 1
+    for group in ("one", "two"):
+        assert f"== {group}\n{group} begins\n{group} ends\n" in printed
+    assert "good runs\n" in printed
+    assert "bad runs\n" in printed
+    assert summary(printed) == {"one": "passed", "two": "passed", "bad": "FAILED", "good": "passed"}
+    assert printed.splitlines()[-1] == "groups: 3 passed, 1 failed"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [([], 2, ""), (["good", "--beside", "nowhere"], 1, "groups: 1 passed, 1 failed\n")],
+)
+def test_groups_that_are_not_there_are_no_success(
+    tmp_path: Path, environment: dict[str, str], words: list[str], status: int, said: str
+) -> None:
+    run = start_groups(tmp_path, environment, *words)
+    assert run.communicate()[0].endswith(said)
+    assert run.returncode == status
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_groups_that_are_stopped_clean_up_and_leave_nothing(
+    tmp_path: Path, environment: dict[str, str], number: signal.Signals
+) -> None:
+    # `one` waits for `two`, which never begins.
+    run = start_groups(tmp_path, environment, "good", "long", "good", "--beside", "one", "two")
+    while not (tmp_path / "begun").exists() or not (tmp_path / "one").exists():
+        time.sleep(0.05)
+    run.send_signal(number)
+    printed, _ = run.communicate()
+    assert run.returncode == 128 + number
+    assert "== one\none begins\n" in printed
+    assert "== long\ncleaned up\n" in printed
+    assert summary(printed) == {"good": "passed", "long": "stopped", "one": "stopped"}
+    assert printed.splitlines()[-1] == "groups: 1 passed, 0 failed, 4 stopped or not begun"
+    # Killing takes a moment, not 1000 s.
+    while is_running(int((tmp_path / "forgotten").read_text())):
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    """Tell whether a process is there, and not only its exit status."""
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_all_checks_are_groups_of_make_test(environment: dict[str, str]) -> None:
+    # With -n, groups print what they would do.
+    printed = subprocess.run(
+        ["make", "-n", "test"], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+    checks = set(re.findall(r"^(lint|test-[\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    # Not among them: one builds everything twice, and one emulates a whole machine.
+    assert set(summary(printed)) == checks - {"test-reproducible", "test-raspberry-pi"}
 
 
 @pytest.fixture
@@ -67,6 +154,13 @@ def test_scenarios_all_run_and_one_that_fails_fails_the_whole(scenarios: Path, e
     assert "scenarios that failed: bad\n" in run.communicate()[1]
     assert run.returncode == 1
     assert (scenarios / "calls").read_text() == "test bad\ntest good\n"
+
+
+def test_a_machine_that_is_emulated_is_asked_for_by_name(scenarios: Path, environment: dict[str, str]) -> None:
+    start_scenarios(scenarios, environment).communicate()
+    called = (scenarios / "calls").read_text().splitlines()
+    assert {"test default", "test lifecycle"} <= set(called)
+    assert "test raspberry-pi" not in called
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -14,6 +14,7 @@ NOT_HERE = {
     "make lint": "`make test` runs it",
     "make test-unit": "`make test` runs it",
     "make poster": "it takes minutes",
+    "make survival": "it takes minutes",
     "make bench": "it takes minutes",
     "make demo FULL=1": "it takes minutes",
 }

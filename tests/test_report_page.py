@@ -10,6 +10,7 @@ from browser import COLOURS, PICTURES, Browser, chromium
 from selenium.webdriver import ActionChains
 
 from tritoncluster import report
+from tritoncluster.balance import Share, Summary
 from tritoncluster.cluster import connect
 from tritoncluster.compare import compare
 from tritoncluster.jobs.asian_option import AsianOption
@@ -77,6 +78,22 @@ def test_all_plots_are_drawn_without_complaint_or_request(
     # Nothing is cut off or has to be scrolled to sideways.
     room, *edges = browser.run(RIGHT_EDGES)
     assert max(edges) <= room
+
+
+def test_no_table_is_scrolled_sideways_on_a_laptop(browser: Browser, folder: Path, records: list[Record]) -> None:
+    names = [f"tritoncluster-worker-{number}" for number in range(1, 5)]
+    shares = {name: Share(4, [(0.0, None)], items=25_012, repeats=212, lost=13, work=2e4, busy=15.2) for name in names}
+    balance = [Summary("parallel_build_trees", seconds=4.0, work=1e5, shares=shares)]
+    workers = [Worker(name, "aarch64", 4, 2**31) for name in names]
+    spans = [Span(name, 1, "parallel_build_trees", "compute", 0.0, 1.0) for name in names]
+    page = folder / "names.html"
+    report.write([replace(records[0], workers=workers, spans=spans, balance=balance), *records[1:]], page)
+    browser.open(page)
+    scrolled = "return [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth).length"
+    assert browser.run(scrolled) == 0
+    # An option's name is on one line.
+    lines = "return [...document.querySelectorAll('.option')].map((each) => each.getClientRects().length)"
+    assert set(browser.run(lines)) == {1}
 
 
 def test_each_job_has_its_section(browser: Browser, folder: Path, records: list[Record]) -> None:

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -62,13 +61,9 @@ def test_python_and_make_are_enough(clone: Path, bare: dict[str, str], commands:
     assert "0.1.0" in version
     assert not subprocess.run(["git", "status", "--porcelain"], cwd=clone, check=True, capture_output=True).stdout
 
-    seconds = []
-    for _ in range(3):
-        start = time.monotonic()
-        again = make(clone, bare, "setup")
-        seconds.append(time.monotonic() - start)
-        assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
-    assert min(seconds) < 1
+    # Whoever makes anything sets up before: it finds that there is nothing to do.
+    again = make(clone, bare, "setup")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(
