@@ -24,10 +24,10 @@ from joblib import Parallel, parallel_config
 from sklearn.model_selection import ParameterGrid
 
 from tritoncluster.balance import BalancedBackend, observed
-from tritoncluster.balance.connection import METADATA
 from tritoncluster.jobs.asian_option import AsianOption
 from tritoncluster.jobs.forest import Forest
 from tritoncluster.jobs.grid_search import GridSearch
+from tritoncluster.known_speeds import METADATA
 
 
 def trees(part: int, number: int = 2000) -> Callable[[], object]:

@@ -1,8 +1,10 @@
 """The cluster of compose.yaml: how soon it is there, and what TLS and containers cost against the embedded cluster.
 
+Also how much time is lost with a scheduler that is killed.
 Takes the engine and the images that `make images` leaves. The project has a name of its own, and is removed at the end.
 """
 
+import argparse
 import itertools
 import json
 import os
@@ -10,7 +12,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from _pairs import pairs, seconds, show_machine, show_ratio, show_seconds
@@ -19,7 +23,10 @@ REPETITIONS = 3
 ROOT = Path(__file__).resolve().parent.parent
 NODE = "tritoncluster/node:local"
 PROJECT = f"tritoncluster-benchmark-{os.getpid()}"
+WORKLOAD = ["docker", "compose", "--project-name", PROJECT, "run", "--rm", "--no-deps", "-T", "workload"]
 numbers = itertools.count()
+#: Seconds for which a scheduler is away; and after which it is killed, of a run of half a minute or more.
+AWAY, KILLED_AFTER = 5.0, 12.0
 #: About ten seconds of work each on two cores.
 JOBS = {
     "forest": ["forest", "--trees", "8000"],
@@ -62,25 +69,47 @@ def time_to_healthy() -> None:
     show_seconds("then the demonstration", demo, "none")
 
 
-def work(folder: str, *command: str) -> Callable[[], float]:
+def work(folder: object, *command: str) -> Callable[[], float]:
     """Give a call that runs a job, each time into a new folder in `folder`, and returns the seconds of its work."""
     return lambda: json.loads(run(*command, "--output", f"{folder}/{next(numbers)}", "--json"))["seconds"]
 
 
-def cost(folder: str) -> None:
+def cost() -> None:
     """Show the time of the work in the containers over that of embedded clusters, here and in one container."""
+    folder = Path(os.environ["RESULTS"]).parent
     start()
     for name, job in JOBS.items():
         words = ["run", *job]
-        workload = ["docker", "compose", "--project-name", PROJECT, "run", "--rm", "--no-deps", "-T", "workload"]
         container = ["docker", "run", "--rm", "--init", "--network=none", NODE, "tritoncluster"]
-        ours = work("results", *workload, *words)
+        ours = work("results", *WORKLOAD, *words)
         others = {
             "an embedded cluster": work(folder, sys.executable, "-m", "tritoncluster", *words),
             "one in a container": work("/work", *container, *words),
         }
         for what, theirs in others.items():
             show_ratio(f"{name} in containers, with TLS, against {what}", pairs_of(ours, theirs), "at most 1.10")
+
+
+def lost_with_a_scheduler() -> None:
+    """Show by how much longer than its scheduler was away a run takes when that is killed in the middle."""
+    start()
+    scheduler = compose("ps", "--quiet", "scheduler").strip()
+
+    def killed() -> None:
+        time.sleep(KILLED_AFTER)
+        run("docker", "kill", scheduler)
+        time.sleep(AWAY)
+        run("docker", "start", scheduler)
+
+    job = work("results", *WORKLOAD, "run", "asian-option", "--paths", "4000000")
+    lost = []
+    for _ in range(REPETITIONS):
+        undisturbed = job()
+        with ThreadPoolExecutor(1) as thread:
+            ending = thread.submit(killed)
+            lost.append(job() - undisturbed - AWAY)
+            ending.result()
+    show_seconds(f"lost beyond the {AWAY:.0f} s for which a scheduler was away", lost, "at most 15")
 
 
 def pairs_of(ours: Callable[[], float], theirs: Callable[[], float]) -> list[tuple[float, float]]:
@@ -97,6 +126,12 @@ def cold_import() -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parts = {each.__name__: each for each in (cold_import, time_to_healthy, cost, lost_with_a_scheduler)}
+    parser.add_argument(
+        "parts", nargs="*", choices=[*parts, []], metavar="PART", help=f"{', '.join(parts)}; all by default"
+    )
+    given = parser.parse_args()
     show_machine()
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results"
@@ -107,8 +142,7 @@ if __name__ == "__main__":
         if os.getuid():
             os.environ |= {"UID": str(os.getuid()), "GID": str(os.getgid())}
         try:
-            cold_import()
-            time_to_healthy()
-            cost(folder)
+            for part in given.parts or parts:
+                parts[part]()
         finally:
             down()
