@@ -14,37 +14,52 @@ demo: ## The three jobs here, in about a minute; FULL=1 for the poster's sizes
 
 ##@ Check it
 
-test: ## The seven below to test-molecule, also after one failed, and a summary
-	@MAKE='$(MAKE)' scripts/run-groups lint test-unit test-pages test-repository test-images test-compose test-molecule
+# Two lanes of about the same length: much of either is waiting, and the images are built early.
+test: setup ## The seven below to test-molecule, two at a time, also after one failed
+	@exec env MAKE='$(MAKE)' scripts/run-groups \
+		test-unit test-compose --beside test-images lint test-molecule test-pages test-repository
 
 lint: setup ## Style, format, types, spelling, shell scripts, the lock
 	@$(python) pre_commit run --all-files
 
-test-unit: setup ## The jobs, the cluster, the command line
+test-unit: setup ## Jobs, cluster, command line; without ARGS, coverage may not become less
+	@.ci/need faketime
+ifeq ($(ARGS),)
+	@$(python) coverage run -m pytest workloads/tests
+	@$(python) coverage report
+else
 	@$(python) pytest $(ARGS) workloads/tests
+endif
 
 test-pages: setup ## The report in a headless Chromium
-	@.ci/need-chromium
+	@.ci/need chromium
 	@$(python) pytest -m pages $(ARGS) tests
 
 test-repository: setup ## This file, the lock, set-up in fresh clones, the commands of README.md
 	@$(python) pytest -m 'not pages and not containers and not compose' $(ARGS) tests
 
 test-images: setup ## The images, on both platforms; builds them first
-	@PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m containers $(ARGS) tests
+	@exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m containers $(ARGS) tests
 
 test-compose: setup ## The cluster of compose.yaml, in containers
-	@.ci/need-chromium
-	@PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m compose $(ARGS) tests
+	@.ci/need chromium
+	@exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m compose $(ARGS) tests
 
 test-molecule: engine setup ## Rooms of hosts as containers, through SSH; ARGS=lifecycle for that one
-	@eval "$$(.ci/engine start)" && PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule $(ARGS)
+	@eval "$$(.ci/engine start)" && exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule $(ARGS)
+
+test-raspberry-pi: engine setup ## A Raspberry Pi from a blank card on, emulated, beside a host as container
+	@eval "$$(.ci/engine start)" && exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule raspberry-pi
 
 test-reproducible: engine ## Both images of the last commit, built twice without cache, are the same
 	@eval "$$(.ci/engine start)" && docker/reproducible
 
 poster: setup ## The poster's grid search at full size gives its figures; takes minutes
 	@$(python) pytest -m poster -o timeout=0 -o faulthandler_timeout=0 $(ARGS) workloads/tests
+
+survival: setup ## Kills a cluster's processes at random, KILLS=300 times; SEED=7 repeats it
+	@KILLS='$(or $(KILLS),300)' SEED="$${SEED:-$$(date +%s)}" $(python) pytest -o log_cli=true -o faulthandler_timeout=0 \
+		$(ARGS) workloads/tests/test_survival.py
 
 ##@ Containers
 
@@ -54,14 +69,14 @@ engine: ## A Docker engine for both platforms: the one that is here, or Debian's
 engine-stop: ## Stop the engine that `make engine` started, and remove all it made
 	@.ci/engine stop
 
-images: engine ## Both images, for amd64 and arm64
+images: engine ## The images, for amd64 and arm64
 	@eval "$$(.ci/engine start)" && docker/bake cross
 
 images-archive: engine ## Both images in images.tar, to deploy with -e images_archive=images.tar
 	@eval "$$(.ci/engine start)" && docker/archive
 
 sbom: images setup ## Bills of materials (CycloneDX) of the images, in .cache/sbom
-	@eval "$$(.ci/engine start)" && set -e && mkdir -p .cache/sbom && for image in node gateway; do for arch in amd64 arm64; do \
+	@eval "$$(.ci/engine start)" && set -e && mkdir -p .cache/sbom && for image in node notebook gateway; do for arch in amd64 arm64; do \
 		.venv/bin/python docker/sbom.py tritoncluster/$$image:local linux/$$arch >.cache/sbom/$$image-$$arch.cdx.json; \
 	done; done; ls .cache/sbom/*
 
@@ -69,7 +84,7 @@ up: ## The cluster of compose.yaml, and what it needs; ARGS=--detach for compose
 	@scripts/up $(ARGS)
 
 down: ## Remove that cluster, with its certificates and its password
-	@eval "$$(.ci/engine start)" && docker compose down --volumes
+	@eval "$$(.ci/engine start)" && scripts/own-cluster && docker compose down --volumes
 
 ##@ Measure it
 
@@ -100,6 +115,6 @@ clean: ## Remove what these commands made, but for results/
 
 # Benchmarks and tests take the whole machine: one at a time, whatever -j says.
 .NOTPARALLEL:
-.PHONY: help demo test lint test-unit test-pages test-repository test-images test-compose test-molecule test-reproducible
-.PHONY: poster engine engine-stop images images-archive sbom up down
+.PHONY: help demo test lint test-unit test-pages test-repository test-images test-compose test-molecule
+.PHONY: test-raspberry-pi test-reproducible poster survival engine engine-stop images images-archive sbom up down
 .PHONY: bench setup format hooks clean

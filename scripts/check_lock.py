@@ -16,6 +16,7 @@ LOCK = Path(__file__).resolve().parent.parent / "uv.lock"
 RUNTIME = "tritoncluster"
 PYTHONS = ("311", "312", "313")
 ARCHITECTURES = ("x86_64", "aarch64")
+WINDOWS = re.compile(r"'(win32|nt)'")
 #: Python and ABI tag of a wheel for one version of CPython, or for all from one on.
 EXACT, FROM = re.compile(r"cp(\d+)-cp\1"), re.compile(r"cp(\d+)-abi3")
 
@@ -63,8 +64,11 @@ def _needed(packages: dict[str, Any], root: str) -> set[str]:
         name = open_ends.pop()
         if name not in found:
             found.add(name)
-            dependencies = packages[name].get("dependencies", [])
-            open_ends += [each["name"] for each in dependencies if "'win32'" not in each.get("marker", "")]
+            package = packages[name]
+            # Also what the notebook has besides.
+            extras = package.get("optional-dependencies", {}).values() if name == root else ()
+            dependencies = sum(extras, package.get("dependencies", []))
+            open_ends += [each["name"] for each in dependencies if not WINDOWS.search(each.get("marker", ""))]
     return found
 
 
