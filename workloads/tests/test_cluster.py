@@ -2,6 +2,7 @@ import asyncio
 import doctest
 import os
 import platform
+import random
 import signal
 import socket
 import socketserver
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import dask.config
 import joblib
+import numpy as np
 import psutil
 import pytest
 from distributed import Client, LocalCluster
@@ -122,11 +124,52 @@ def test_embedded_cluster_leaves_the_callers_own_alone():
         assert not client.amm.running()
         own = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=False)
         raise KeyboardInterrupt
+    assert dask.config.get("distributed.worker.multiprocessing-method") == "spawn"
     with own, Client(own, set_as_default=False) as client:
         assert own in SpecCluster._instances
         pids = client.run(os.getpid)
         assert client.submit(sum, [1, 2]).result(timeout=60) == 3
         assert client.run(os.getpid) == pids
+
+
+def test_workers_that_are_copies_of_one_process_draw_their_own_random_numbers(client: Client):
+    drawn = client.run(lambda: (float(np.random.random()), random.random()))  # noqa: NPY002, S311 - what tasks may use
+    assert len(drawn) == 2
+    for numbers in zip(*drawn.values(), strict=True):
+        assert len(set(numbers)) == 2
+
+
+def parents(client: Client) -> set[int]:
+    return set(client.run(os.getppid).values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux alone")
+def test_workers_see_the_environment_of_now(cluster_of: Callable[[int], Client], monkeypatch: pytest.MonkeyPatch):
+    copied = parents(cluster_of(1))
+    assert copied.isdisjoint({os.getpid()})
+    monkeypatch.setenv("SET_MEANWHILE", "yes")
+    client = cluster_of(1)
+    assert parents(client) == copied
+    assert list(client.run(os.getenv, "SET_MEANWHILE").values()) == ["yes"]
+
+
+def test_a_program_that_changes_what_libraries_read_at_their_start_gets_workers_that_start_anew(tmp_path: Path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os\n"
+        "from tritoncluster.cluster import connect\n"
+        "from threadpoolctl import threadpool_info\n"
+        "def threads():\n"
+        "    return sorted({library['num_threads'] for library in threadpool_info()}), os.getenv('GONE')\n"
+        "os.environ['GONE'] = 'set'\n"
+        "for number in ('1', '2'):\n"
+        "    os.environ['OPENBLAS_NUM_THREADS'] = os.environ['OMP_NUM_THREADS'] = number\n"
+        "    with connect(workers=1) as client:\n"
+        "        print(client.submit(threads).result())\n"
+        "    os.environ.pop('GONE', None)\n"
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=200, check=False)
+    assert done.stdout.splitlines() == ["([1], 'set')", "([2], None)"], done.stderr
 
 
 @pytest.mark.parametrize("way", ["script", "module", "stdin"])

@@ -6,7 +6,7 @@ It lives in the process of the caller, whose own clusters, Dask configuration an
 import asyncio
 import logging
 import multiprocessing
-import multiprocessing.spawn
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,11 +15,10 @@ from distributed import Client, LocalCluster, Nanny
 from distributed.deploy.spec import SpecCluster
 
 from tritoncluster.placement import dask_setup
+from tritoncluster.spawning import fork_server, keep_main_out_of_workers
 
 #: Seconds for workers to finish what they are at when the cluster ends.
 GRACE = 1.0
-#: What Dask's nannies call the processes that they start.
-WORKER_PROCESS = "Dask Worker process (from Nanny)"
 
 
 @contextmanager
@@ -38,6 +37,7 @@ def embedded(workers: int, threads_per_worker: int) -> Iterator[Client]:
     before = list(SpecCluster._instances)  # noqa: SLF001 - there is no public list
     try:
         with (
+            fork_server.used(),
             _Embedded(  # type: ignore[no-untyped-call]
                 n_workers=workers,
                 threads_per_worker=threads_per_worker,
@@ -48,6 +48,8 @@ def embedded(workers: int, threads_per_worker: int) -> Iterator[Client]:
                 dashboard_address="127.0.0.1:0",
                 worker_dashboard_address="127.0.0.1:0",
                 preload=["tritoncluster.preload"],
+                # A fork has the environment that its server was started with.
+                env=dict(os.environ),
                 # What a worker would log of a failed task reaches the caller as an exception.
                 silence_logs=logging.CRITICAL,
             ) as cluster,
@@ -95,26 +97,3 @@ def _end_processes(nannies: list[Nanny]) -> None:
     for process in multiprocessing.active_children():
         if process.pid in left:
             process.kill()
-
-
-def keep_main_out_of_workers() -> None:
-    """Let workers that this process starts do without its `__main__`; once is enough.
-
-    A process that Python spawns runs the program's script first, as `__mp_main__`, in order to find its functions. For
-    a worker that means a second run of whatever the script does, each time that a nanny starts one, and a script
-    without `if __name__ == "__main__"` starts a cluster within the cluster. Dask's workers have no use for it: what is
-    defined in `__main__` comes to them by value.
-    """
-    prepare = multiprocessing.spawn.get_preparation_data
-    if hasattr(prepare, "__wrapped__"):
-        return
-
-    def without_main(name: str) -> dict[str, Any]:
-        data = prepare(name)
-        if name == WORKER_PROCESS:
-            data.pop("init_main_from_name", None)
-            data.pop("init_main_from_path", None)
-        return data
-
-    without_main.__wrapped__ = prepare  # type: ignore[attr-defined]
-    multiprocessing.spawn.get_preparation_data = without_main

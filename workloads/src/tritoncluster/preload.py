@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
+import numpy as np
 from distributed import Worker
 
 NEEDED = ("sklearn.ensemble", "sklearn.model_selection", "sklearn.svm", "tritoncluster.montecarlo")
@@ -37,6 +38,9 @@ with without("pandas"):
 
 
 def dask_setup(_worker: Worker) -> None:
-    """Ignore Ctrl-C, where this process is the worker's own."""
+    """Ignore Ctrl-C, and draw random numbers of its own, where this process is the worker's own."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        # Workers that are forked from one process would all draw the same; Python's own generator sees to it by itself.
+        np.random.seed()  # noqa: NPY002 - tasks that name no generator use this one

@@ -20,13 +20,13 @@ from distributed.client import ClosedClientError
 from tritoncluster.balance import internals
 from tritoncluster.balance.joblib import register
 from tritoncluster.balance.reconnection import on_return
-from tritoncluster.embedded import keep_main_out_of_workers
 from tritoncluster.errors import ClusterLostError
 from tritoncluster.imports import find_unit, on_path
 from tritoncluster.journal import current
 from tritoncluster.nodes import ask_scheduler, scheduler_address
 from tritoncluster.program import Program, is_in, prepare
 from tritoncluster.script_client import bound
+from tritoncluster.spawning import keep_main_out_of_workers
 from tritoncluster.submitted import SubmittedFiles, begin, end, find, missing
 from tritoncluster.units import Unit
 
