@@ -4,13 +4,11 @@ A task in one call of C that holds the interpreter's lock keeps the worker from 
 work like any other: the process uses the processor then. One that neither answers nor computes is stuck.
 """
 
-import http.client
+# What it imports costs more than what it does, every ten seconds in each container: no more than this.
 import os
-import pathlib
 import socket
 import sys
 import time
-from collections.abc import Iterator
 
 #: Where it listens: on a port, or on a socket in a folder.
 PORT, SOCKET = int(os.environ.get("HEALTH_PORT", "8788")), os.environ.get("HEALTH_SOCKET", "")
@@ -26,47 +24,52 @@ LISTENS, ACCEPTS = "0A", "00010000"
 
 def answers() -> None:
     """Ask; raise TimeoutError when there is no answer, and exit when there is a wrong one."""
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=PATIENCE)
-    if SOCKET:
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(PATIENCE)
-        connection.sock.connect(SOCKET)
-    connection.request("GET", PATH)
-    status = connection.getresponse().status
-    if status != http.HTTPStatus.OK:
-        sys.exit(f"{WHERE}: HTTP status {status}")
+    with socket.socket(socket.AF_UNIX if SOCKET else socket.AF_INET) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(SOCKET or ("127.0.0.1", PORT))
+        connection.sendall(f"GET {PATH} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        answer = connection.makefile("rb").readline()
+    # HTTP/1.0 200 OK
+    if answer.split()[1:2] != [b"200"]:
+        sys.exit(f"{WHERE}: it answers {answer.decode(errors='replace').strip()!r}")
+
+
+def lines(table: str) -> list[list[str]]:
+    """Give the words of each line of a table of /proc/net."""
+    with open(f"/proc/net/{table}", encoding="utf-8") as file:
+        return [line.split() for line in file][1:]
 
 
 def sockets() -> set[str]:
     """Name what listens there, as links of open files have it."""
-    found = set()
-    for line in pathlib.Path("/proc/net/unix").read_text().splitlines()[1:]:
-        words = line.split()
-        if SOCKET and words[7:] == [SOCKET] and words[3] == ACCEPTS:
-            found.add(f"socket:[{words[6]}]")
-    for table in ("tcp", "tcp6"):
-        for line in pathlib.Path("/proc/net", table).read_text().splitlines()[1:]:
-            words = line.split()
-            if not SOCKET and words[3] == LISTENS and int(words[1].rpartition(":")[2], 16) == PORT:
-                found.add(f"socket:[{words[9]}]")
+    if SOCKET:
+        found = [words[6] for words in lines("unix") if words[7:] == [SOCKET] and words[3] == ACCEPTS]
+    else:
+        found = [
+            words[9]
+            for words in lines("tcp") + lines("tcp6")
+            if words[3] == LISTENS and int(words[1].rpartition(":")[2], 16) == PORT
+        ]
+    return {f"socket:[{number}]" for number in found}
+
+
+def listeners() -> list[int]:
+    """Give the processes that listen there."""
+    wanted, found = sockets(), []
+    for process in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if any(os.readlink(entry) in wanted for entry in os.scandir(f"/proc/{process}/fd")):
+                found.append(int(process))
+        except OSError:  # ended meanwhile, or another user's
+            continue
     return found
 
 
-def listeners() -> Iterator[pathlib.Path]:
-    """Give the processes that listen there."""
-    wanted = sockets()
-    for process in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            if wanted & {str(link.readlink()) for link in (process / "fd").iterdir()}:
-                yield process
-        except OSError:  # ended meanwhile, or another user's
-            continue
-
-
-def ticks(process: pathlib.Path) -> int:
+def ticks(process: int) -> int:
     """Give the processor time that it has used, in hundredths of a second."""
-    # Its name, in brackets, may have blanks.
-    words = (process / "stat").read_text().rpartition(")")[2].split()
+    with open(f"/proc/{process}/stat", encoding="utf-8") as file:
+        # Its name, in brackets, may have blanks.
+        words = file.read().rpartition(")")[2].split()
     return int(words[11]) + int(words[12])
 
 

@@ -79,8 +79,8 @@ import os, runpy, signal, sys
 sys.path.insert(0, "/usr/local/lib/tritoncluster")
 import healthcheck
 for process in healthcheck.listeners():
-    os.kill(int(process.name), signal.{signal})
-    print(process.name)
+    os.kill(process, signal.{signal})
+    print(process)
 """
     assert project.execute(container, "python3", "-c", code).strip().isdecimal()
 

@@ -118,6 +118,36 @@ def test_files_that_nobody_has_open_or_wrote_to_lately_are_reaped(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def check_health(setting: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the health check as the image does."""
+    return subprocess.run(
+        [sys.executable, "-I", "-S", ROOT / "docker/healthcheck.py"],
+        env=os.environ | setting, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [("HTTP/1.1 200 OK", 0), ("HTTP/1.0 503 Service Unavailable", 1), ("SSH-2.0-OpenSSH", 1), ("", 1)],
+)
+def test_a_process_is_healthy_when_it_says_so(answer: str, status: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection = server.accept()[0]
+            with connection:
+                assert connection.recv(1000).startswith(b"GET /health HTTP/1.0\r\n")
+                connection.sendall(f"{answer}\r\n\r\n".encode() if answer else b"")
+
+        port = server.getsockname()[1]
+        thread = threading.Thread(target=serve)
+        thread.start()
+        done = check_health({"HEALTH_PORT": str(port)})
+        thread.join()
+    assert done.returncode == status
+    assert done.stderr == (f"port {port}: it answers {answer!r}\n" if status else "")
+
+
 @pytest.mark.parametrize("where", ["port", "folder"])
 @pytest.mark.parametrize(("program", "status"), [("while True: pass", 0), ("import time; time.sleep(60)", 1)])
 def test_a_process_that_does_not_answer_is_healthy_while_it_computes(
@@ -138,10 +168,7 @@ def test_a_process_that_does_not_answer_is_healthy_while_it_computes(
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == "there\n"
-        done = subprocess.run(
-            [sys.executable, "-I", ROOT / "docker/healthcheck.py"],
-            env=os.environ | setting, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = check_health(setting)
         assert done.returncode == status, done.stderr
         assert (done.stdout + done.stderr).startswith(f"{name}: {'no answer' if status else 'busy'}")
     finally:

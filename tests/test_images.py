@@ -308,7 +308,7 @@ def test_the_health_check_sees_a_scheduler(images: dict[str, str]) -> None:
                 break
             time.sleep(0.5)
         assert state == "healthy", run("docker", "logs", name).stderr
-        check = ["python3", "-I", "/usr/local/lib/tritoncluster/healthcheck.py"]
+        check = ["python3", "-I", "-S", "/usr/local/lib/tritoncluster/healthcheck.py"]
         other_port = run("docker", "exec", "--env=HEALTH_PORT=8799", name, *check, check=False)
         assert other_port.returncode == 1
         assert other_port.stderr.startswith("port 8799: ")

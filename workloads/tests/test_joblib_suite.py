@@ -32,7 +32,9 @@ def test_all_pass_that_apply(tmp_path: Path):
     command += ["--pyargs", "joblib.test.test_dask", "--tb", "short", "--junitxml", str(report)]
     # Their settings are not ours: no pyproject.toml is above this folder.
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    # Their clusters are many.
+    forked = {"DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver"}
+    environment = {**os.environ, **forked, "PYTHONPATH": os.pathsep.join(paths)}
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert report.exists(), run.stdout + run.stderr
     cases = list(ET.parse(report).iter("testcase"))  # noqa: S314 - written by our own pytest
