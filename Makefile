@@ -17,19 +17,14 @@ demo: ## The three jobs here, in about a minute; FULL=1 for the poster's sizes
 # Two lanes of about the same length: much of either is waiting, and the images are built early.
 test: setup ## The seven below to test-molecule, two at a time, also after one failed
 	@exec env MAKE='$(MAKE)' scripts/run-groups \
-		test-unit test-compose --beside test-images lint test-molecule test-pages test-repository
+		test-unit test-pages test-repository --beside test-images lint test-molecule test-compose
 
 lint: setup ## Style, format, types, spelling, shell scripts, the lock
 	@$(python) pre_commit run --all-files
 
-test-unit: setup ## Jobs, cluster, command line; without ARGS, coverage may not become less
+test-unit: setup ## Jobs, cluster, command line
 	@.ci/need faketime
-ifeq ($(ARGS),)
-	@$(python) coverage run -m pytest workloads/tests
-	@$(python) coverage report
-else
 	@$(python) pytest $(ARGS) workloads/tests
-endif
 
 test-pages: setup ## The report in a headless Chromium
 	@.ci/need chromium
@@ -45,14 +40,24 @@ test-compose: setup ## The cluster of compose.yaml, in containers
 	@.ci/need chromium
 	@exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m compose $(ARGS) tests
 
-test-molecule: engine setup ## Rooms of hosts as containers, through SSH; ARGS=lifecycle for that one
-	@eval "$$(.ci/engine start)" && exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule $(ARGS)
+test-molecule: engine setup ## A room of hosts as containers, through SSH
+	@eval "$$(.ci/engine start)" && exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule $(or $(ARGS),default)
+
+##@ Check more: what takes long, each by itself
+
+test-lifecycle: engine setup ## A second room, in which everything changes; half an hour
+	@eval "$$(.ci/engine start)" && exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule lifecycle
 
 test-raspberry-pi: engine setup ## A Raspberry Pi from a blank card on, emulated, beside a host as container
 	@eval "$$(.ci/engine start)" && exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule raspberry-pi
 
 test-reproducible: engine ## Both images of the last commit, built twice without cache, are the same
 	@eval "$$(.ci/engine start)" && docker/reproducible
+
+coverage: setup ## What test-unit covers, which may not become less
+	@.ci/need faketime
+	@$(python) coverage run -m pytest $(ARGS) workloads/tests
+	@$(python) coverage report
 
 poster: setup ## The poster's grid search at full size gives its figures; takes minutes
 	@$(python) pytest -m poster -o timeout=0 -o faulthandler_timeout=0 $(ARGS) workloads/tests
@@ -116,5 +121,5 @@ clean: ## Remove what these commands made, but for results/
 # Benchmarks and tests take the whole machine: one at a time, whatever -j says.
 .NOTPARALLEL:
 .PHONY: help demo test lint test-unit test-pages test-repository test-images test-compose test-molecule
-.PHONY: test-raspberry-pi test-reproducible poster survival engine engine-stop images images-archive sbom up down
+.PHONY: test-lifecycle test-raspberry-pi test-reproducible coverage poster survival engine engine-stop images images-archive sbom up down
 .PHONY: bench setup format hooks clean

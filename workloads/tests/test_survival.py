@@ -16,7 +16,7 @@ from remote import remote
 
 logger = logging.getLogger(__name__)
 
-KILLS, SEED = int(os.environ.get("KILLS") or 40), int(os.environ.get("SEED") or 1)
+KILLS, SEED = int(os.environ.get("KILLS") or 12), int(os.environ.get("SEED") or 1)
 
 
 @pytest.mark.timeout(300 + 30 * KILLS)
