@@ -210,6 +210,14 @@ def test_own_packages_that_can_not_be_had_are_refused_in_one_line(
     assert re.search(message, line), line
 
 
+def test_what_else_is_wrong_is_told_by_the_build(project_copy: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project_copy / "docker/extra-requirements.txt").write_text("humanize\n")
+    monkeypatch.setenv("BASE_IMAGE", "registry.invalid/none")
+    failed = run(project_copy / "docker/bake", "node", check=False)
+    assert failed.returncode != 0
+    assert "registry.invalid/none" in failed.stderr
+
+
 def test_own_packages_find_the_debian_packages_that_they_want(
     project_copy: pathlib.Path, images: dict[str, str]
 ) -> None:
