@@ -1,10 +1,12 @@
 """Chunks of work as tasks on a real cluster."""
 
 import asyncio
+import gc
 import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from tritoncluster.balance.arguments import Packer
 from tritoncluster.balance.chunks import Answer
 from tritoncluster.balance.connection import Connection, End, Work
 from tritoncluster.balance.model import Chunk, Item, Worker
+from tritoncluster.balance.reconnection import Presence
 
 
 def large_at(when: float) -> np.ndarray:
@@ -173,3 +176,27 @@ def test_processor_ticks_of_what_is_not_there_are_none():
     while time.process_time() < until:
         pass
     assert probe.processor_ticks(os.getpid()) > before
+
+
+def test_what_a_question_raises_while_it_is_given_up_is_nobodys_error(client: Client):
+    reported: list[dict[str, Any]] = []
+
+    async def broken() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise OSError("the connection broke") from None
+
+    async def give_up() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(Presence(client).ask(broken), 0.3)
+            await asyncio.sleep(0.1)
+            gc.collect()
+        finally:
+            loop.set_exception_handler(None)
+
+    client.sync(give_up)
+    assert reported == []

@@ -278,6 +278,8 @@ class Presence:
                 await asyncio.wait([asking], timeout=TICK)
             return asking.result()
         finally:
+            # It may raise while it is given up, which would be logged as an error that nobody took.
+            asking.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
             asking.cancel()
 
     def _miss(self) -> None:
