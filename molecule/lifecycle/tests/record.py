@@ -7,7 +7,7 @@ from room import root
 #: Kept by apt, dpkg, systemd, Docker's command line and Ansible for themselves, whatever is installed or run.
 OWN = [
     "/root/.docker", "/home/someone/.ansible", "/root/.ansible", "/root/.ansible_async",
-    "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd", "/var/log",
+    "/var/backups", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd", "/var/log",
     "/etc/.updated", "/var/.updated", "/etc/passwd-", "/etc/shadow-", "/etc/group-", "/etc/gshadow-",
 ]  # fmt: skip
 SCRIPT = f"""
