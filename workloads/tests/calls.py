@@ -20,7 +20,7 @@ def slow_square(number: int, seconds: float = 0.02) -> int:
 
 def nothing_left(client: Client) -> bool:
     """Wait until no task and no data of this client is on the cluster."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if not any(client.has_what().values()) and not any(client.processing().values()) and not client.futures:
             return True

@@ -24,7 +24,7 @@ def tritoncluster(folder: Path, *arguments: str, **environment: str) -> subproce
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=500,
         check=False,
     )
 
@@ -48,7 +48,7 @@ def interrupt(folder: Path, *arguments: str, when: str) -> Interrupted:
         os.chdir(folder)
         os.execv(COMMAND[0], [*COMMAND, *arguments])  # noqa: S606 - the point of forking into a terminal
     output, pressed = "", 0.0
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 0.1)[0]:
             try:
@@ -65,5 +65,5 @@ def interrupt(folder: Path, *arguments: str, when: str) -> Interrupted:
     _, status = os.waitpid(pid, 0)
     assert pressed, f"{when} never appeared in: {output}"
     seconds = time.monotonic() - pressed
-    _, left = psutil.wait_procs(started, timeout=5)
+    _, left = psutil.wait_procs(started, timeout=30)
     return Interrupted(output, os.waitstatus_to_exitcode(status), seconds, left)

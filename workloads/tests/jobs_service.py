@@ -22,7 +22,7 @@ from remote import remote
 
 from tritoncluster.service.model import MARK
 
-PATIENCE = 120
+PATIENCE = 300
 
 #: Says that it began, waits for a file beside it, and says that it ends.
 STEP = """

@@ -50,7 +50,7 @@ class Remote:
             raise
 
     def _fill(self, contact: Path, workers: int) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while not contact.exists() or not contact.read_text():
             assert time.monotonic() < deadline, "the scheduler did not start"
             time.sleep(0.1)
@@ -58,7 +58,7 @@ class Remote:
         self.workers += [self.add_worker() for _ in range(workers)]
         if workers:
             with Client(self.address, set_as_default=False) as client:
-                client.wait_for_workers(workers, timeout=120)
+                client.wait_for_workers(workers, timeout=300)
 
     def add_worker(self) -> subprocess.Popen[bytes]:
         """Start one more worker, without waiting for it."""

@@ -54,7 +54,7 @@ def test_another_client_knows_the_speeds(elsewhere: Remote):
     with Client(elsewhere.address, set_as_default=False) as first:
         list(balanced_map(slow_square, range(100), first))
     with Client(elsewhere.address, set_as_default=False) as second:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 100
         while not (known := second.get_metadata(["tritoncluster-speeds", "calls.slow_square"], {})):
             assert time.monotonic() < deadline
         assert len(known) == 2
@@ -71,14 +71,14 @@ def test_killed_worker(elsewhere: Remote):
                 os.kill(next(iter(pids.values())), signal.SIGKILL)
             found.append(result)
         assert found == [square(number) for number in range(200)]
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=200)
 
 
 # With the longer patience nobody gives it up for being late alone, but others wait for it.
 @pytest.mark.parametrize(("items", "patience"), [(400, 1.0), (200, 10_000.0)], ids=["given_up", "found_out"])
 def test_hung_worker_is_not_waited_for(elsewhere: Remote, items: int, patience: float):
     with Client(elsewhere.address, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=200)
         pid = next(iter(client.run(os.getpid).values()))
         try:
             found = []
@@ -93,7 +93,7 @@ def test_hung_worker_is_not_waited_for(elsewhere: Remote, items: int, patience: 
 
 def test_added_worker_takes_part(elsewhere: Remote):
     with Client(elsewhere.address, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=200)
         before = set(client.run(os.getpid).values())
         results = balanced_map(lambda _item: time.sleep(0.05) or os.getpid(), itertools.count(), client, ordered=False)
         next(results)
@@ -135,7 +135,7 @@ def test_workers_that_were_told_to_go_are_nobodys_fault(tmp_path: Path):
         try:
             # One more than Dask allows of those that a task has killed.
             for _ in range(4):
-                deadline = time.monotonic() + 60
+                deadline = time.monotonic() + 200
                 while not (at_work := [address for address, tasks in client.processing().items() if tasks]):
                     assert time.monotonic() < deadline
                     time.sleep(0.05)

@@ -128,7 +128,7 @@ def test_embedded_cluster_leaves_the_callers_own_alone():
     with own, Client(own, set_as_default=False) as client:
         assert own in SpecCluster._instances
         pids = client.run(os.getpid)
-        assert client.submit(sum, [1, 2]).result(timeout=60) == 3
+        assert client.submit(sum, [1, 2]).result(timeout=200) == 3
         assert client.run(os.getpid) == pids
 
 

@@ -160,7 +160,7 @@ def test_who_has_no_cluster_no_bundle_or_another_gateway_is_told(shared: Service
 
 def test_a_folder_has_one_service(shared: Service, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tritoncluster.service", str(shared.store), str(tmp_path / "socket")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 1
     assert done.stderr == f"jobs: another jobs service has {shared.store}; end that one, or name another folder\n"
 
@@ -169,7 +169,7 @@ def test_settings_that_can_not_be_used_are_one_line(tmp_path: Path) -> None:
     for name, value in {"AT_ONCE": "0", "MEMORY": "much", "KEEP_TIME": "-3 days"}.items():
         command = [sys.executable, "-m", "tritoncluster.service", str(tmp_path), str(tmp_path / "socket")]
         environment = os.environ | {f"DASK_TRITONCLUSTER__JOBS__{name}": value}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
         assert "must be" in done.stderr

@@ -35,7 +35,7 @@ from tritoncluster.service.upload import FILES
 #: In place of a job's program: ends as a file says, "kill" or a status.
 PROGRAM = "until [ -e end ]; do sleep 0.02; done; read how <end; rm end; [ $how = kill ] && kill -9 $$; exit $how"
 AT_ONCE = 2
-PATIENCE = 120
+PATIENCE = 300
 
 
 @dataclass

@@ -308,7 +308,7 @@ def test_killed_script_goes_on(folder: Path):
             ["ps", "-o", "pid=", "--ppid", str(killed.pid)], capture_output=True, text=True, check=True
         ).stdout.split()
         os.kill(int(child), signal.SIGKILL)
-        _, errors = killed.communicate(timeout=60)
+        _, errors = killed.communicate(timeout=200)
     # What follows are words of Python's own, on the processes that the killed one has left.
     found = re.search(
         r"^tritoncluster: the program was killed .*; go on with '(tritoncluster submit .*)'$", errors, re.MULTILINE

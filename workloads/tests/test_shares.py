@@ -21,7 +21,7 @@ from tritoncluster.cluster import connect
 from tritoncluster.errors import InputError
 
 #: Seconds after which a test gives up.
-PATIENCE = 120
+PATIENCE = 300
 
 
 class Log:
