@@ -172,6 +172,20 @@ def test_a_program_that_changes_what_libraries_read_at_their_start_gets_workers_
     assert done.stdout.splitlines() == ["([1], 'set')", "([2], None)"], done.stderr
 
 
+def test_where_workers_can_not_be_copied_they_start_by_themselves(tmp_path: Path):
+    # Sockets have no longer names than 107 bytes.
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    program = (
+        "from tritoncluster.cluster import connect\nwith connect(workers=1) as c: print(c.submit(sum, [1, 2]).result())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"TMPDIR": str(folder)}, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.stdout == "3\n", done.stderr
+
+
 @pytest.mark.parametrize("way", ["script", "module", "stdin"])
 def test_program_without_guard_runs_once(tmp_path: Path, way: str):
     code = (

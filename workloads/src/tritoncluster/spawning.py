@@ -60,7 +60,10 @@ class _ForkServer:
             return False
         wanted = _environment()
         if self._environment is None:
-            self._start(wanted)
+            try:
+                self._start(wanted)
+            except OSError:  # as where the name of the folder for temporary files is too long for a socket
+                return False
             self._environment, self._names = wanted, {*os.environ}
         # Numerical libraries look at these when they are imported. A nanny hands on all others, but takes none away.
         return wanted == self._environment and self._names <= os.environ.keys()
