@@ -95,8 +95,7 @@ def test_a_notebook_that_failed_goes_on_and_its_page_shows_all(tmp_path: Path):
     assert "invalid literal for int()" in (folder / "report.html").read_text()
     assert printed(folder / path.name)[:2] == ["", "14850\n"]
     # A call that is late is repeated by the other worker.
-    calls = {*made.iterdir()}
-    assert {call.name.split("-")[0] for call in calls} == {str(number) for number in range(100)}
+    assert {call.name.split("-")[0] for call in made.iterdir()} == {str(number) for number in range(100)}
 
     (tmp_path / "added.txt").write_text("14")
     done = tritoncluster(tmp_path, *again)
@@ -106,7 +105,6 @@ def test_a_notebook_that_failed_goes_on_and_its_page_shows_all(tmp_path: Path):
     assert path.read_bytes() == before
     output = printed(folder / path.name)
     assert output[1] == "14850\n"
-    assert {*made.iterdir()} == calls
     assert output[2].splitlines()[-2:] == ["42 2", "of the shell"]
     page = (folder / "report.html").read_text()
     assert "What it is" in page
