@@ -149,8 +149,10 @@ def test_the_fast_worker_does_most_and_the_forest_is_the_same(
     assert_same("forest", result(done), embedded["forest"])
     (part,) = json.loads(done.stdout)["balance"]
     calls = {worker["name"]: worker["calls"] for worker in part["workers"]}
-    # Without a look at their speeds it is a third for each.
-    assert calls[fast] > 0.45 * sum(calls.values())
+    rates = {worker["name"]: worker["rate"] or 0.0 for worker in part["workers"]}
+    # Without a look at their speeds it is a third for each, half of what the fast one can do where it is four times as
+    # fast; on a busy machine it may be less.
+    assert calls[fast] / sum(calls.values()) > 0.65 * rates[fast] / sum(rates.values())
     assert 0 < part["efficiency"] < 1.2
     assert sum(worker["calls"] - worker["repeats"] for worker in part["workers"]) == 1500
 
