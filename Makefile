@@ -2,6 +2,7 @@
 
 python := .venv/bin/python -m
 export PYTHON
+molecule := eval "$$(.ci/engine start)" && exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule
 
 help:
 	@awk -f scripts/help.awk Makefile
@@ -41,15 +42,15 @@ test-compose: setup ## The cluster of compose.yaml, in containers
 	@exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m compose $(ARGS) tests
 
 test-molecule: engine setup ## A room of hosts as containers, through SSH
-	@eval "$$(.ci/engine start)" && exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule $(or $(ARGS),default)
+	@$(molecule) $(or $(ARGS),default)
 
 ##@ Check more: what takes long, each by itself
 
 test-lifecycle: engine setup ## A second room, in which everything changes; half an hour
-	@eval "$$(.ci/engine start)" && exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule lifecycle
+	@$(molecule) lifecycle
 
 test-raspberry-pi: engine setup ## A Raspberry Pi from a blank card on, emulated, beside a host as container
-	@eval "$$(.ci/engine start)" && exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule raspberry-pi
+	@$(molecule) raspberry-pi
 
 test-reproducible: engine ## Both images of the last commit, built twice without cache, are the same
 	@eval "$$(.ci/engine start)" && docker/reproducible
@@ -121,5 +122,6 @@ clean: ## Remove what these commands made, but for results/
 # Benchmarks and tests take the whole machine: one at a time, whatever -j says.
 .NOTPARALLEL:
 .PHONY: help demo test lint test-unit test-pages test-repository test-images test-compose test-molecule
-.PHONY: test-lifecycle test-raspberry-pi test-reproducible coverage poster survival engine engine-stop images images-archive sbom up down
+.PHONY: test-lifecycle test-raspberry-pi test-reproducible coverage poster survival
+.PHONY: engine engine-stop images images-archive sbom up down
 .PHONY: bench setup format hooks clean

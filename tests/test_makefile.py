@@ -156,6 +156,12 @@ def test_scenarios_all_run_and_one_that_fails_fails_the_whole(scenarios: Path, e
     assert (scenarios / "calls").read_text() == "test bad\ntest good\n"
 
 
+def test_without_a_scenario_nothing_passes(scenarios: Path, environment: dict[str, str]) -> None:
+    run = start_scenarios(scenarios, environment)
+    assert "usage: scripts/test-molecule SCENARIO" in run.communicate()[1]
+    assert run.returncode == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_hosts_are_destroyed_when_scenarios_are_stopped(
     scenarios: Path, environment: dict[str, str], number: signal.Signals

@@ -65,5 +65,5 @@ def interrupt(folder: Path, *arguments: str, when: str) -> Interrupted:
     _, status = os.waitpid(pid, 0)
     assert pressed, f"{when} never appeared in: {output}"
     seconds = time.monotonic() - pressed
-    _, left = psutil.wait_procs(started, timeout=30)
+    _, left = psutil.wait_procs(started, timeout=5)
     return Interrupted(output, os.waitstatus_to_exitcode(status), seconds, left)

@@ -192,7 +192,7 @@ def test_a_killed_service_loses_nothing_and_leaves_no_process(alone: Service, tm
         before = alone.processes()
         assert before
         alone.kill()
-        _, left = psutil.wait_procs(before, timeout=100)
+        _, left = psutil.wait_procs(before, timeout=30)
         assert left == []
         assert "does not answer" in alone.command("jobs").stderr
         assert "waiting for it" in follower.stderr.readline()

@@ -70,7 +70,8 @@ class _ForkServer:
 
     def _start(self, environment: dict[str, str]) -> None:
         # As Dask's nannies do before they start a process. The number for hashes is theirs, too.
-        os.environ.update({"PYTHONHASHSEED": "6640"} | environment | _named("PYTHONHASHSEED"))
+        os.environ.setdefault("PYTHONHASHSEED", "6640")
+        os.environ.update(environment)
         # Dask would have it import all packages that Dask knows, and import them here first.
         distributed.utils._forkserver_preload_set = True  # noqa: SLF001 - without it, starting only takes longer
         multiprocessing.set_forkserver_preload(list(IMPORTED))
@@ -85,10 +86,6 @@ class _ForkServer:
 def _environment() -> dict[str, str]:
     before_start = dask.config.get("distributed.nanny.pre-spawn-environ")
     return {name: os.environ.get(name, str(value)) for name, value in before_start.items() if value is not None}
-
-
-def _named(name: str) -> dict[str, str]:
-    return {name: os.environ[name]} if name in os.environ else {}
 
 
 fork_server = _ForkServer()
