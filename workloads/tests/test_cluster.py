@@ -119,12 +119,14 @@ def test_configured_scheduler_is_used(elsewhere: Remote):
 
 def test_embedded_cluster_leaves_the_callers_own_alone():
     before = dict(dask.config.config["distributed"]["scheduler"]["active-memory-manager"])
+    # The cluster that tests share may be there, too.
+    method = dask.config.get("distributed.worker.multiprocessing-method")
     with pytest.raises(KeyboardInterrupt), connect(workers=1) as client:  # noqa: PT012 - that is the case
         assert dask.config.config["distributed"]["scheduler"]["active-memory-manager"] == before
         assert not client.amm.running()
         own = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=False)
         raise KeyboardInterrupt
-    assert dask.config.get("distributed.worker.multiprocessing-method") == "spawn"
+    assert dask.config.get("distributed.worker.multiprocessing-method") == method
     with own, Client(own, set_as_default=False) as client:
         assert own in SpecCluster._instances
         pids = client.run(os.getpid)
