@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from distributed import Client
@@ -36,13 +37,6 @@ def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 @pytest.fixture
 def cluster_of() -> Iterator[Callable[[int], Client]]:
     """Start a cluster of a given number of workers; it ends with the test."""
-    contexts = []
-
-    def start(workers: int) -> Client:
-        context = connect(workers=workers)
-        contexts.append(context)
-        return context.__enter__()
-
-    yield start
-    for context in contexts:
-        context.__exit__(None, None, None)
+    # The last is the first to end: each gives back the current client that it found.
+    with ExitStack() as stack:
+        yield lambda workers: stack.enter_context(connect(workers=workers))
