@@ -18,7 +18,7 @@ demo: ## The three jobs here, in about a minute; FULL=1 for the poster's sizes
 # Two lanes of about the same length: much of either is waiting, and the images are built early.
 test: setup ## The seven below to test-molecule, two at a time, also after one failed
 	@exec env MAKE='$(MAKE)' scripts/run-groups \
-		test-unit test-pages test-repository --beside test-images lint test-molecule test-compose
+		test-unit test-pages test-repository lint --beside test-images test-molecule test-compose
 
 lint: setup ## Style, format, types, spelling, shell scripts, the lock
 	@$(python) pre_commit run --all-files
