@@ -24,7 +24,8 @@ from sklearn.linear_model import Ridge
 from sklearn.multioutput import MultiOutputRegressor
 
 from tritoncluster.balance import Sharing, balanced_map
-from tritoncluster.balance.arguments import READ_ONLY_BYTES, ChangedArgumentError, Packer
+from tritoncluster.balance.arguments import Packer
+from tritoncluster.balance.arrays import READ_ONLY_BYTES, ChangedArgumentError
 from tritoncluster.balance.chunks import _Calls, pack_chunk
 from tritoncluster.balance.contents import SHARED_BYTES, Contents
 
@@ -389,8 +390,8 @@ def test_large_arrays_that_change_while_calls_are_submitted_are_right_or_refused
         found.append(packer.pack((operator.itemgetter(0), (array,), {})))
     assert [sum(np.frombuffer(each.pickled.memory[0].content.data)) for each in found] == list(range(1, 21))
     # When there is none, the calls that may have been sent what they should not are refused.
-    monkeypatch.setattr("tritoncluster.balance.arguments.COMPARING_SECONDS", -1.0)
-    monkeypatch.setattr("tritoncluster.balance.arguments.COMPARING_SHARE", 0.0)
+    monkeypatch.setattr("tritoncluster.balance.arrays.COMPARING_SECONDS", -1.0)
+    monkeypatch.setattr("tritoncluster.balance.arrays.COMPARING_SHARE", 0.0)
     packer = Packer(contents)
     calls = [packer.pack((operator.itemgetter(0), (array,), {})) for _ in range(3)]
     packer.settle()

@@ -5,16 +5,12 @@ so on the worker too. There each call gets objects of its own, and nobody sees w
 are bytes. Large arrays are those bytes themselves, and read-only. That is what joblib's processes give a call, whose
 arrays of more than a megabyte are read-only memory maps.
 
-Pickling again is what sees that something has changed. An array's memory is not pickled but compared with the copy of
-it that was sent before. Only where a large array is submitted again and again within moments, some comparisons are left
-out until the last moment; if it shows then that it was changed in between, nobody can tell what those calls should have
-seen, and the caller is told.
+Pickling again is what sees that something has changed; the memory of arrays is compared instead (`arrays`).
 """
 
 import io
 import operator
 import pickle
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +20,7 @@ import cloudpickle
 import numpy as np
 
 from tritoncluster.balance import functions
+from tritoncluster.balance.arrays import READ_ONLY_BYTES, Arrays, Memory
 from tritoncluster.balance.callback_contexts import reduce_context, stands_for_nothing
 from tritoncluster.balance.contents import SHARED_BYTES, Content, Contents, same_bytes
 from tritoncluster.balance.fingerprints import (
@@ -38,27 +35,8 @@ from tritoncluster.balance.fingerprints import (
 
 #: A function and its arguments, as joblib's `delayed` gives them; the function may be pickled already.
 Call: TypeAlias = tuple["Callable[..., Any] | Pickled", Sequence[Any], dict[str, Any]]
-#: Bytes from which on arrays are read-only; joblib's default for its processes ("1M").
-READ_ONLY_BYTES = 1 << 20
-#: Arrays are compared with what was sent before as long as that takes no longer than so many seconds, and this part of
-#: the time since the first call.
-COMPARING_SECONDS, COMPARING_SHARE = 0.1, 0.2
 #: Calls of a run in which too much is taken apart before nobody tries any more.
 TRIES = 3
-
-_ARRAYS = (np.ndarray, np.memmap)
-#: Makes an array of a buffer.
-_from_buffer = np.empty(0).__reduce_ex__(5)[0]
-#: Stands in a pickle for the memory of an array, which travels beside it.
-_MEMORY = bytearray(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """An array's memory, and whether each call gets a copy of it that it may change."""
-
-    content: Content | bytes
-    copied: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,27 +98,6 @@ class Parcel:
         return sum(map(len, parts))
 
 
-@dataclass(slots=True)
-class _Sent:
-    """An array's memory that has been sent before."""
-
-    owner: "weakref.ref[Any]"
-    content: "weakref.ref[Content]"
-    # Since it was compared last, calls have been sent it: the array, to be compared in the end.
-    assumed: "np.ndarray[Any, Any] | None" = None
-    changes: bool = False
-
-
-class ChangedArgumentError(RuntimeError):
-    """A large array was changed while calls that are sent it were being submitted, too fast to say which saw what."""
-
-    def __init__(self, nbytes: int) -> None:
-        super().__init__(
-            f"an array of {nbytes / 1e6:.0f} MB was changed between two of many calls that it is an argument of; give "
-            "each call a copy of its own"
-        )
-
-
 class Packer:
     """Pickles calls of one run. For one thread at a time.
 
@@ -161,18 +118,17 @@ class Packer:
         self._identify = identify
         # So often there was too much to take apart.
         self._too_many = 0
-        self._read_only_bytes = float("inf") if read_only_bytes is None else read_only_bytes
-        self._memory: list[Memory] = []
-        self._sent: dict[tuple[Any, ...], _Sent] = {}
+        self._arrays = Arrays(contents, read_only_bytes)
         self._functions: dict[int, tuple[tuple[Any, ...], Pickled]] = {}
         # Of functions that scikit-learn wraps: what is in the wrapper, and its pickle.
         self._wrappers: dict[int, tuple[dict[str, Any], Pickled]] = {}
         # Where arguments with large pickles were found: those are pickled first, so that their pickles do not depend
         # on what else a call is sent. And what these were, to be compared with first.
         self._large: dict[int | str | None, weakref.ref[Content]] = {}
-        self._begin = time.monotonic()
-        self._compared = 0.0
-        self._reducers = {**cloudpickle.Pickler.dispatch_table, **dict.fromkeys(_ARRAYS, self._reduce_array)}
+        self._reducers = {
+            **cloudpickle.Pickler.dispatch_table,
+            **dict.fromkeys((np.ndarray, np.memmap), self._arrays.reduce),
+        }
 
     def pack(self, call: Call) -> Parcel:
         """Pickle a call, whose function may be what `pack_function` gave.
@@ -209,15 +165,10 @@ class Packer:
 
         Raises
         ------
-        ChangedArgumentError
+        arrays.ChangedArgumentError
             When that can't be said.
         """
-        for sent in list(self._sent.values()):
-            content = sent.content()
-            if sent.assumed is not None and content is not None:
-                array, sent.assumed = sent.assumed, None
-                if not same_bytes(content.data, _bytes_of(array)):
-                    raise ChangedArgumentError(array.nbytes)
+        self._arrays.settle()
 
     def _known_function(self, function: Any) -> Pickled | None:
         """Give the pickle of a function that can't change; None for any other."""
@@ -255,8 +206,8 @@ class Packer:
         """Pickle objects as one, each in a part of its own; give the order too."""
         places = sorted(objects, key=lambda place: place not in self._large)
         file = io.BytesIO()
-        pickler = (_NotingPickler if self._identify else _Pickler)(file, self._reducers, self._take_buffer)
-        self._memory = []
+        pickler = (_NotingPickler if self._identify else _Pickler)(file, self._reducers, self._arrays.take_buffer)
+        self._arrays.taken = []
         segments: list[Content | bytes] = []
         start = small = 0
         for place in places:
@@ -271,7 +222,7 @@ class Packer:
             start = end
         if small < start:
             segments.append(file.getvalue()[small:])
-        memory = tuple(self._memory)
+        memory = tuple(self._arrays.taken)
         identity = None
         if isinstance(pickler, _NotingPickler):
             identity = self._identity([objects[place] for place in places], pickler.notes, segments)
@@ -287,17 +238,10 @@ class Packer:
         if self._too_many >= TRIES:
             return Identity(modules, doubt=TOO_MANY)
         try:
-            return Identity(modules, digest_objects(objects, self._stand_in))
+            return Identity(modules, digest_objects(objects, self._arrays.stand_in))
         except DoubtError as doubt:
             self._too_many += str(doubt) == TOO_MANY
             return Identity(modules, doubt=str(doubt))
-
-    def _stand_in(self, array: "np.ndarray[Any, Any]") -> Any:
-        """Give what stands for an array of numbers in the digest of what has it."""
-        large = array.nbytes > SHARED_BYTES
-        content = self._content_of(array).digest if large else bytes(_bytes_of(array))
-        order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-        return content, array.dtype, array.shape, order, self._is_read_only(array)
 
     def _content_at(self, place: int | str | None, data: memoryview) -> Content:
         content = self._large[place]() if place in self._large else None
@@ -305,77 +249,6 @@ class Packer:
             content = self._contents.of(data)
             self._large[place] = weakref.ref(content)
         return content
-
-    # Arrays.
-
-    def _reduce_array(self, array: "np.ndarray[Any, Any]") -> Any:
-        read_only = self._is_read_only(array)
-        if type(array) is np.memmap:
-            array = np.asarray(array)
-        if array.nbytes <= SHARED_BYTES or array.dtype.hasobject:
-            if read_only and array.flags.writeable:
-                array = array.view()
-                array.flags.writeable = False
-            return array.__reduce_ex__(5)
-        self._memory.append(Memory(self._content_of(array), copied=not read_only))
-        order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-        return _from_buffer, (pickle.PickleBuffer(_MEMORY), array.dtype, array.shape, order)
-
-    def _is_read_only(self, array: "np.ndarray[Any, Any]") -> bool:
-        """Tell whether calls can't change an array."""
-        mode = _file_mode(array)
-        # A pickle has a copy of what does not lie in one piece, as of a broadcast array, which anybody may change.
-        frozen = not array.flags.writeable and array.flags.forc
-        if frozen or mode in ("r", "r+", "w+"):
-            return True
-        small = array.nbytes <= max(SHARED_BYTES, self._read_only_bytes) or array.dtype.hasobject
-        return not small and mode != "c"
-
-    def _take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
-        """Take a buffer out of a pickle; true leaves it there."""
-        with memoryview(buffer) as view:
-            if view.obj is _MEMORY:
-                return False
-            # Of something else than an array, which expects to get what it gave.
-            if view.nbytes <= SHARED_BYTES or not view.readonly:
-                return True
-        with buffer.raw() as raw:
-            self._memory.append(Memory(self._contents.of(raw), copied=False))
-        return False
-
-    def _content_of(self, array: "np.ndarray[Any, Any]") -> Content:
-        """Give the content that an array is now."""
-        # Views of the same memory are the same, as those that a data frame makes each time.
-        owner = _owner(array)
-        key = id(owner), array.__array_interface__["data"][0], array.shape, array.strides
-        sent = self._sent.get(key)
-        content = sent.content() if sent and sent.owner() is owner else None
-        if sent and content is not None:
-            if self._may_assume(sent, array.nbytes):
-                sent.assumed = array
-                return content
-            begin = time.monotonic()
-            data = _bytes_of(array)
-            same = same_bytes(content.data, data)
-            self._compared += time.monotonic() - begin
-            if not same and sent.assumed is not None:
-                raise ChangedArgumentError(array.nbytes)
-            sent.assumed = None
-            if same:
-                return content
-            changes = True
-        else:
-            data, changes = _bytes_of(array), False
-        content = self._contents.of(data)
-        forget = lambda _ref, key=key, table=self._sent: table.pop(key, None)  # noqa: E731
-        self._sent[key] = _Sent(weakref.ref(owner, forget), weakref.ref(content), changes=changes)
-        return content
-
-    def _may_assume(self, sent: _Sent, nbytes: int) -> bool:
-        """Tell whether to leave out, for now, to compare an array with what was sent."""
-        if sent.changes or nbytes <= READ_ONLY_BYTES:
-            return False
-        return self._compared > COMPARING_SECONDS + COMPARING_SHARE * (time.monotonic() - self._begin)
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -414,26 +287,3 @@ def _atom_or_rest(argument: Any, place: int | str, rest: dict[int | str | None, 
         return argument
     rest[place] = argument
     return None
-
-
-def _owner(array: "np.ndarray[Any, Any]") -> Any:
-    """Give the array whose memory another one shows."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
-def _file_mode(array: "np.ndarray[Any, Any]") -> str | None:
-    """Give the mode of the memory map that an array shows, None if there is none."""
-    each: Any = array
-    while isinstance(each, np.ndarray):
-        if isinstance(each, np.memmap) and getattr(each, "mode", None):
-            return str(each.mode)
-        each = each.base
-    return None
-
-
-def _bytes_of(array: "np.ndarray[Any, Any]") -> memoryview:
-    """Show an array's memory, shape (n,); a copy of it where it has gaps."""
-    flat = np.ascontiguousarray(array.ravel(order="A" if array.flags.forc else "C"))
-    return flat.view(np.uint8).data

@@ -12,7 +12,8 @@ from typing import Any, cast
 import dask.config
 from distributed import Client
 
-from tritoncluster.balance.arguments import READ_ONLY_BYTES, Call, Parcel
+from tritoncluster.balance.arguments import Call, Parcel
+from tritoncluster.balance.arrays import READ_ONLY_BYTES
 from tritoncluster.balance.bell import Bell
 from tritoncluster.balance.broadcast import Sharing
 from tritoncluster.balance.choice import chosen_workers

@@ -38,7 +38,8 @@ from tritoncluster.balance.contents import Content
 from tritoncluster.balance.functions import is_wrapper, is_wrapper_class
 
 if TYPE_CHECKING:
-    from tritoncluster.balance.arguments import Memory, Parcel, Pickled
+    from tritoncluster.balance.arguments import Parcel, Pickled
+    from tritoncluster.balance.arrays import Memory
 
 #: Bytes of a digest.
 SIZE = 16

@@ -18,7 +18,8 @@ from joblib import register_parallel_backend
 from joblib.disk import memstr_to_bytes
 from joblib.parallel import FallbackToBackend, ParallelBackendBase, SequentialBackend
 
-from tritoncluster.balance.arguments import READ_ONLY_BYTES, Call
+from tritoncluster.balance.arguments import Call
+from tritoncluster.balance.arrays import READ_ONLY_BYTES
 from tritoncluster.balance.broadcast import Sharing
 from tritoncluster.balance.chunks import in_call
 from tritoncluster.balance.driver import WAIT_FOR_WORKERS, Options
