@@ -1,16 +1,18 @@
 """What a worker and its tasks write to disk: in a folder of its own, removed with the worker, and limited.
 
-A preload module of the nanny and of the worker. The nanny looks after both places as it looks after memory: a worker
-whose folder grows beyond `WORKER_MAX_DISK` is killed, and started again without it; a `/tmp` that is nearly full, which
-only tasks fill that name it, loses the files that nobody has open or has written to for a while.
+A preload module of the nanny and of the worker. The nanny, or the worker itself where it has none, looks after both
+places as it looks after memory: a worker whose folder grows beyond `WORKER_MAX_DISK` is killed, and started again
+without it; a `/tmp` that is nearly full, which only tasks fill that name it, loses the files that nobody has open or
+has written to for a while.
 """
 
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,11 @@ TEMPORARY = Path("/tmp")  # noqa: S108 - the container's own
 def dask_setup(server: Any) -> None:
     """Look after the folders in the nanny, use them in the worker."""
     if isinstance(server, Nanny):
-        _look_after(server)
-    else:
-        use(Path(server.local_directory))
+        _look_after(server, lambda: _folder_of(server), lambda: _end_process_of(server))
+        return
+    use(Path(server.local_directory))
+    if not server.nanny:
+        _look_after(server, lambda: Path(server.local_directory), _end)
 
 
 def use(folder: Path) -> None:
@@ -77,27 +81,43 @@ def reap(folder: Path, now: float) -> int:
     return removed
 
 
-def _look_after(nanny: Nanny) -> None:
+def _folder_of(nanny: Nanny) -> Path | None:
+    process = nanny.process
+    return Path(process.worker_dir) if process and process.process and process.worker_dir else None
+
+
+async def _end_process_of(nanny: Nanny) -> None:
+    # At once, and it starts another.
+    await nanny.process.process.kill()
+
+
+async def _end() -> None:
+    # The engine starts the container again.
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _look_after(server: Any, folder: Callable[[], Path | None], end: Callable[[], Awaitable[None]]) -> None:
     from dask.utils import format_bytes
 
     limit = int(os.environ["WORKER_DISK_BYTES"])
 
     async def look() -> None:
-        process = nanny.process
-        if limit and process and process.worker_dir:
-            size = await IOLoop.current().run_in_executor(None, taken, Path(process.worker_dir))
-            if size > limit and process is nanny.process and process.process:
+        own = folder()
+        if limit and own:
+            size = await IOLoop.current().run_in_executor(None, taken, own)
+            # Another worker, which may have taken its place meanwhile, has another folder.
+            if size > limit and own == folder():
                 logger.warning(
                     "The worker's files take %s of disk, and WORKER_MAX_DISK is %s: starting it again without them",
                     format_bytes(size), format_bytes(limit),
                 )  # fmt: skip
-                await process.process.kill()
+                await end()
         disk = shutil.disk_usage(TEMPORARY)
         if disk.used > FULL * disk.total and (removed := reap(TEMPORARY, time.time())):
             logger.warning("%s was full: removed %s that nobody had open", TEMPORARY, format_bytes(removed))
 
-    # The nanny starts and stops all that are there.
-    nanny.periodic_callbacks["scratch"] = PeriodicCallback(look, LOOK_EVERY * 1000)
+    # The server starts and stops all that are there.
+    server.periodic_callbacks["scratch"] = PeriodicCallback(look, LOOK_EVERY * 1000)
 
 
 def _files(folder: Path) -> Iterator[Path]:

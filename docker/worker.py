@@ -8,8 +8,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-#: What the nanny takes (75 MiB) and what the scratch folder in memory, /tmp, may take.
-RESERVED = (80 + 64) * 2**20
+#: Bytes that a nanny takes (75 MiB), and that the scratch folder in memory, /tmp, may take.
+NANNY, TEMPORARY = 80 * 2**20, 64 * 2**20
+#: A container that may take less has no nanny: tasks want its memory more. What it does, the kernel and the engine do
+#: as well there: a worker that takes too much is killed, and started again.
+LEAST_WITH_NANNY = 2**30
 SCRATCH = str(Path(__file__).with_name("scratch.py"))
 
 
@@ -23,12 +26,12 @@ def threads(root: Path = Path("/")) -> int:
 
 
 def memory(root: Path = Path("/")) -> int:
-    """Give the bytes that tasks may take: what the container may take, less what else is in it."""
+    """Give the bytes that the container may take."""
     import psutil
 
     from tritoncluster.doctor.system import memory_limits
 
-    return min([psutil.virtual_memory().total, *memory_limits(root).values()]) - RESERVED
+    return min([psutil.virtual_memory().total, *memory_limits(root).values()])
 
 
 def name() -> str:
@@ -44,24 +47,27 @@ def name() -> str:
     return asked.stdout.split()[1].partition(".")[0] if asked.returncode == 0 else own
 
 
-def arguments(environment: Mapping[str, str]) -> list[str]:
-    """Give the command line of dask worker."""
+def arguments(environment: Mapping[str, str], have: int) -> list[str]:
+    """Give the command line of dask worker, for a container that may take so many bytes."""
+    watched = have >= LEAST_WITH_NANNY
     words = {
         "--name": environment.get("WORKER_NAME") or name(),
         "--nthreads": str(threads()),
-        "--memory-limit": str(memory()),
+        "--memory-limit": str(have - TEMPORARY - NANNY * watched),
         "--worker-port": environment["WORKER_PORT"],
-        "--nanny-port": environment["WORKER_NANNY_PORT"],
         "--dashboard-address": f"127.0.0.1:{environment['WORKER_HTTP_PORT']}",
         "--local-directory": "/work",
     }
     if environment.get("WORKER_HOST"):
         words["--host"] = environment["WORKER_HOST"]
+    # The configuration's preloads are not asked for: the command line has none, and says so. --preload would be both's.
+    nanny = [f"--preload-nanny={module}" for module in ("tritoncluster.tls", SCRATCH)]
+    if watched:
+        words["--nanny-port"] = environment["WORKER_NANNY_PORT"]
     # Health, and what `tritoncluster.metrics` reads, are there without the worker's own pages.
     return [f"{option}={value}" for option, value in words.items()] + [
         "--no-dashboard",
-        # The configuration's are not asked for: the command line has none, and says so. --preload would be both's.
-        *(f"--preload-nanny={module}" for module in ("tritoncluster.tls", SCRATCH)),
+        *(nanny if watched else ["--no-nanny"]),
     ]
 
 
@@ -98,7 +104,7 @@ def main() -> None:
     preload = [f"tritoncluster.{name}" for name in ("tls", "preload", "metrics")]
     dask.config.set({"distributed.worker.preload": [*preload, SCRATCH]})
     wait_for_scheduler(os.environ["DASK_SCHEDULER_ADDRESS"])
-    sys.exit(dask_worker(arguments(os.environ), prog_name="dask-worker"))
+    sys.exit(dask_worker(arguments(os.environ, memory()), prog_name="dask-worker"))
 
 
 # The nanny starts its worker as a new Python that imports this file.

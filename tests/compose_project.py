@@ -284,3 +284,27 @@ def assert_same(job: str, found: dict[str, Any], expected: dict[str, Any]) -> No
             for each in (found, expected):
                 each["cv_results"].pop(column, None)
     assert found == expected
+
+
+#: Writes more than a worker may.
+FILL_SCRATCH = """
+import os, time
+from distributed import Client, KilledWorker
+
+def fill():
+    with open("much", "wb") as file:
+        while True:
+            file.write(os.urandom(2**20) * 20)
+            file.flush()
+            time.sleep(0.2)
+
+client = Client()
+client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
+worker = sorted(client.scheduler_info()["workers"])[0]
+try:
+    client.submit(fill, workers=[worker]).result(120)
+except KilledWorker:
+    print("killed")
+client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 3))
+client.wait_for_workers(2, timeout=60)
+"""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compose_project import JOBS, Project, assert_same, complaint, finish, result, wait_for
+from compose_project import FILL_SCRATCH, JOBS, Project, assert_same, complaint, finish, result, wait_for
 
 # The first test waits for the engine, the base image and the images.
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
@@ -23,14 +23,14 @@ def take(step):
         held.append(b"x" * (step * 2**20))
         time.sleep(0.05)
 
-def pid():
-    import os
-    return os.getpid()
+def start():
+    import os, psutil
+    return os.getpid(), psutil.Process().create_time()
 
 client = Client()
 client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
 victim, other = sorted(client.scheduler_info()["workers"])
-before = client.run(pid)
+before = client.run(start)
 hog = client.submit(take, int(sys.argv[1]), workers=[victim])
 try:
     hog.result(60)
@@ -38,7 +38,7 @@ except KilledWorker:
     print("killed")
 client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 3))
 client.wait_for_workers(2, timeout=60)
-after = client.run(pid)
+after = client.run(start)
 print(victim in after and after[victim] != before[victim], after[other] == before[other])
 """
 
@@ -57,6 +57,35 @@ def test_a_worker_that_takes_too_much_memory_dies_alone(project: Project, step: 
     # The nanny outlives its worker, and so does the container.
     assert starts() == before
     project.wait_until_healthy()
+
+
+@pytest.fixture
+def small_workers(project: Project) -> Iterator[Project]:
+    """The cluster, whose workers have half a gigabyte; they have their own size again afterwards."""
+    size = project.settings["WORKER_MEMORY"]
+    up = ("up", "--detach", "--no-build", "--no-deps", "worker")
+    try:
+        project.write_settings(WORKER_MEMORY="512m")
+        project.compose(*up)
+        project.wait_until_healthy()
+        yield project
+    finally:
+        project.write_settings(WORKER_MEMORY=size)
+        project.compose(*up)
+        project.wait_until_healthy()
+
+
+def test_small_workers_leave_the_memory_of_a_nanny_to_tasks(small_workers: Project) -> None:
+    assert {memory for _, memory in small_workers.workers().values()} == {(512 - 64) * 2**20}
+    (small_workers.scripts / "hog.py").write_text(HOG)
+    done = small_workers.workload("submit", "hog.py", "20")
+    assert done.stdout.split() == ["killed", "True", "True"], done.stderr + small_workers.log()
+    (small_workers.scripts / "fill.py").write_text(FILL_SCRATCH)
+    assert small_workers.workload("submit", "fill.py").stdout == "killed\n", small_workers.log()
+    assert "WORKER_MAX_DISK" in small_workers.log("worker", tail=1000)
+    # The engine has started the first again, twice.
+    assert [container["RestartCount"] for container in small_workers.inspect("worker")] in ([2, 0], [1, 1], [0, 2])
+    small_workers.wait_until_healthy()
 
 
 def test_a_job_outlives_its_scheduler(project: Project, embedded: dict[str, dict[str, Any]]) -> None:

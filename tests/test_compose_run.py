@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from compose_project import Project, finish
+from compose_project import FILL_SCRATCH, Project, finish
 from containers import PROJECT, run
 
 # The first test waits for the engine, the base image and the images.
@@ -136,33 +136,11 @@ while client.submit(there, "/tmp/old", workers=[worker], pure=False).result() an
     time.sleep(0.5)
 print(client.submit(there, "/tmp/old", workers=[worker], pure=False).result())
 """
-#: Writes more than a worker may.
-FILL = """
-import os, time
-from distributed import Client, KilledWorker
-
-def fill():
-    with open("much", "wb") as file:
-        while True:
-            file.write(os.urandom(2**20) * 20)
-            file.flush()
-            time.sleep(0.2)
-
-client = Client()
-client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
-worker = sorted(client.scheduler_info()["workers"])[0]
-try:
-    client.submit(fill, workers=[worker]).result(120)
-except KilledWorker:
-    print("killed")
-client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 3))
-client.wait_for_workers(2, timeout=60)
-"""
 
 
 def test_what_tasks_leave_goes_with_their_worker_and_a_full_tmp_is_emptied(project: Project) -> None:
     (project.scripts / "leave.py").write_text(LEAVE)
-    (project.scripts / "fill.py").write_text(FILL)
+    (project.scripts / "fill.py").write_text(FILL_SCRATCH)
     done = project.workload("submit", "leave.py")
     assert done.returncode == 0, done.stderr
     folder, full = done.stdout.split()

@@ -176,6 +176,15 @@ def test_a_process_that_does_not_answer_is_healthy_while_it_computes(
         server.communicate()
 
 
+@pytest.mark.parametrize(("mebibytes", "left", "watched"), [(512, 448, False), (1023, 959, False), (1024, 880, True)])
+def test_small_workers_have_no_nanny(mebibytes: int, left: int, *, watched: bool) -> None:
+    ports = {"WORKER_PORT": "8800", "WORKER_NANNY_PORT": "8900", "WORKER_HTTP_PORT": "9000"}
+    words = load("worker.py").arguments({"WORKER_NAME": "pi", **ports}, mebibytes * 2**20)
+    assert f"--memory-limit={left * 2**20}" in words
+    assert ("--nanny-port=8900" in words) == any("--preload-nanny" in word for word in words) == watched
+    assert ("--no-nanny" in words) != watched
+
+
 def test_a_worker_starts_when_its_scheduler_is_there(tmp_path: Path) -> None:
     worker = load("worker.py")
     with socket.socket() as probe:
