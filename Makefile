@@ -2,7 +2,10 @@
 
 python := .venv/bin/python -m
 export PYTHON
-molecule := eval "$$(.ci/engine start)" && exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" scripts/test-molecule
+# Empty, or what leaves out those tests that take long.
+export but_slow
+molecule = eval "$$(.ci/engine start)" && exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" \
+	$(if $(but_slow),PYTEST_ADDOPTS="$$PYTEST_ADDOPTS -m 'not slow'") scripts/test-molecule
 
 help:
 	@awk -f scripts/help.awk Makefile
@@ -16,7 +19,8 @@ demo: ## The three jobs here, in about a minute; FULL=1 for the poster's sizes
 ##@ Check it
 
 # Two lanes of about the same length: much of either is waiting, and the images are built early.
-test: setup ## The seven below to test-molecule, two at a time, also after one failed
+test: but_slow = and not slow
+test: setup ## The seven below to test-molecule, but their slow tests, two at a time, also after one failed
 	@exec env MAKE='$(MAKE)' scripts/run-groups \
 		test-unit test-pages test-repository lint --beside test-images test-molecule test-compose
 
@@ -25,21 +29,21 @@ lint: setup ## Style, format, types, spelling, shell scripts, the lock
 
 test-unit: setup ## Jobs, cluster, command line
 	@.ci/need faketime
-	@$(python) pytest $(ARGS) workloads/tests
+	@$(python) pytest -m 'not poster $(but_slow)' $(ARGS) workloads/tests
 
 test-pages: setup ## The report in a headless Chromium
 	@.ci/need chromium
-	@$(python) pytest -m pages $(ARGS) tests
+	@$(python) pytest -m 'pages $(but_slow)' $(ARGS) tests
 
 test-repository: setup ## This file, the lock, set-up in fresh clones, the commands of README.md
-	@$(python) pytest -m 'not pages and not containers and not compose' $(ARGS) tests
+	@$(python) pytest -m 'not pages and not containers and not compose $(but_slow)' $(ARGS) tests
 
 test-images: setup ## The images, on both platforms; builds them first
-	@exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m containers $(ARGS) tests
+	@exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m 'containers $(but_slow)' $(ARGS) tests
 
 test-compose: setup ## The cluster of compose.yaml, in containers
 	@.ci/need chromium
-	@exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m compose $(ARGS) tests
+	@exec env PATH='$(CURDIR)/.venv/bin':"$$PATH" $(python) pytest -m 'compose $(but_slow)' $(ARGS) tests
 
 test-molecule: engine setup ## A room of hosts as containers, through SSH
 	@$(molecule) $(or $(ARGS),default)

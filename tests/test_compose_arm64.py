@@ -9,7 +9,7 @@ from compose_project import Project, finish
 from containers import ARCHITECTURES
 
 # The first test waits for the engine, the base image and the images.
-pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.compose, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 NODE = "tritoncluster/node:local"
 #: All on one embedded cluster: starting one takes an emulated machine long.

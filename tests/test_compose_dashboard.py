@@ -59,6 +59,7 @@ def test_all_pages_of_the_scheduler(idle: Project) -> None:
     assert {path: status for path, status in answers.items() if status != 200} == {}
 
 
+@pytest.mark.slow
 def test_the_pages_of_tasks_while_a_job_runs(idle: Project) -> None:
     process = idle.start_workload("run", "forest", "--trees", "4000", "--output", "results/watched")
     idle.wait_until_busy()

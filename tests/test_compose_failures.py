@@ -160,6 +160,7 @@ def small_disk(project: Project, tmp_path: Path) -> Iterator[str]:
         project.wait_until_healthy()
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_no_job_and_ends_none(project: Project, small_disk: str) -> None:
     for name, script in {"calls": CALLS, "leave": LEAVE}.items():
         (project.scripts / f"{name}.py").write_text(script)

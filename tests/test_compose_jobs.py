@@ -24,13 +24,16 @@ def test_grid_search(project: Project, embedded: dict[str, Any]) -> None:
     assert_same("grid-search", result(project.workload(*options("grid-search"))), embedded["grid-search"])
 
 
+@pytest.mark.slow
 def test_two_workload_containers_at_once(project: Project, embedded: dict[str, Any]) -> None:
     running = {job: project.start_workload(*options(job)) for job in ("forest", "asian-option")}
     for job, process in running.items():
         assert_same(job, result(finish(process)), embedded[job])
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize(
+    "job", ["grid-search", *(pytest.param(job, marks=pytest.mark.slow) for job in ("forest", "asian-option"))]
+)
 def test_a_worker_is_killed_in_the_middle(project: Project, embedded: dict[str, Any], job: str) -> None:
     process = project.start_workload(*options(job))
     project.wait_until_busy()
@@ -40,6 +43,7 @@ def test_a_worker_is_killed_in_the_middle(project: Project, embedded: dict[str, 
     project.wait_until_healthy()
 
 
+@pytest.mark.slow
 def test_scaling_up_and_down_while_a_job_runs(project: Project, embedded: dict[str, Any]) -> None:
     process = project.start_workload(*options("asian-option"))
     # With what it depends on, or this worker is not as the others are, and the next `up` replaces it.

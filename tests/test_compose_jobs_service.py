@@ -66,6 +66,7 @@ def described(project: Project, job: str) -> dict[str, Any]:
     return json.loads(project.workload("jobs", "show", job, "--json").stdout)
 
 
+@pytest.mark.slow
 def test_every_word_is_the_same_from_containers_and_from_a_laptop(
     project: Project, bundle: Path, tmp_path: Path
 ) -> None:
@@ -94,6 +95,7 @@ def test_every_word_is_the_same_from_containers_and_from_a_laptop(
     assert "there is no job" in project.workload("jobs", "show", job).stderr
 
 
+@pytest.mark.slow
 def test_a_killed_service_goes_on_with_what_ran(project: Project) -> None:
     """Also without the scheduler that it had."""
     job = left_alone(project, "run", *JOBS["asian-option"], "--detach")
@@ -197,6 +199,7 @@ def reach(browser: Browser, label: str) -> None:
     pytest.fail(f"{label} can't be reached: {text(browser)}")
 
 
+@pytest.mark.slow
 def test_the_pages_follow_a_job_from_the_queue_to_its_report(project: Project, browser: Browser) -> None:
     browser.complaints()
     job = left_alone(project, "run", "asian-option", "--paths", "300000", "--detach", "--priority", "3")

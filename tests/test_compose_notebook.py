@@ -209,6 +209,7 @@ def test_the_first_notebook_in_a_browser(notebook: Notebook, browser: Browser) -
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_kernel_that_takes_all_memory_leaves_others_alone(
     notebook: Notebook, embedded: dict[str, dict[str, Any]]
 ) -> None:

@@ -138,6 +138,7 @@ print(client.submit(there, "/tmp/old", workers=[worker], pure=False).result())
 """
 
 
+@pytest.mark.slow
 def test_what_tasks_leave_goes_with_their_worker_and_a_full_tmp_is_emptied(project: Project) -> None:
     (project.scripts / "leave.py").write_text(LEAVE)
     (project.scripts / "fill.py").write_text(FILL_SCRATCH)

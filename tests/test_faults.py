@@ -1,5 +1,6 @@
 """The tables of faults, of what may be lost, and of whom to trust with what, name tests that are there."""
 
+import os
 import re
 import subprocess
 import sys
@@ -22,9 +23,11 @@ COMMANDS = re.findall(r"`make (test-\w+) ARGS='(?:-k )?\"?([^'\"]+)\"?'`", TABLE
 def names() -> dict[str, list[str]]:
     """Give the tests of each target: their files and names."""
     found = {}
+    # What a person sets, as -vv, changes what is printed.
+    quiet = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     for target, arguments in TESTS.items():
         asked = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", *arguments]
-        told = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        told = subprocess.run(asked, cwd=ROOT, env=quiet, capture_output=True, text=True, check=True).stdout
         found[target] = [re.sub(r"^\S*/(?=\w+\.py::)", "", line).lower() for line in told.splitlines() if "::" in line]
     return found
 

@@ -177,6 +177,7 @@ def test_a_change_of_our_code_changes_one_layer(
         assert changed.layers(architecture)[-1]["size"] < 10**6
 
 
+@pytest.mark.slow
 def test_own_packages_go_into_both_platforms(project_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
     # Pure, compiled, with a library of the system's, and one of the lock's: each is imported there.
     (project_copy / "docker/extra-requirements.txt").write_text("humanize\nmsgspec\nlightgbm\nnumpy\n")
@@ -218,6 +219,7 @@ def test_what_else_is_wrong_is_told_by_the_build(project_copy: pathlib.Path, mon
     assert "registry.invalid/none" in failed.stderr
 
 
+@pytest.mark.slow
 def test_own_packages_find_the_debian_packages_that_they_want(
     project_copy: pathlib.Path, images: dict[str, str]
 ) -> None:
@@ -344,6 +346,7 @@ def test_the_bill_of_materials_lists_what_is_inside(
     assert text == run("docker/sbom.py", images[image], f"linux/{architecture}").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("images")
 def test_an_image_runs_here_that_was_packed_for_hosts_before(
     project_copy: pathlib.Path, tmp_path: pathlib.Path

@@ -64,6 +64,7 @@ def refused(folder: Path) -> set[int]:
     return {each.serial_number for each in x509.load_pem_x509_crl((folder / "pki/cluster/ca.crl").read_bytes())}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_who_leaves_is_refused_with_all_it_has_had(tmp_path: Path) -> None:
     folder = f"{tmp_path}/pki"

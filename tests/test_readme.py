@@ -56,6 +56,7 @@ END
     assert scripts(markdown) == ["make demo   # a minute", "cat <<END\ntwo lines\nEND"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_commands_run_and_reports_are_where_they_say(clone: Path, environment: dict[str, str]) -> None:
     to_run = scripts((clone / "README.md").read_text())

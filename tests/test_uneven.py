@@ -157,6 +157,7 @@ def test_the_fast_worker_does_most_and_the_forest_is_the_same(
     assert sum(worker["calls"] - worker["repeats"] for worker in part["workers"]) == 1500
 
 
+@pytest.mark.slow
 def test_two_clients_share_the_workers(room: Project, fast: str, embedded: dict[str, Any]) -> None:
     both = {
         job: room.start_workload("run", *JOBS[job], "--json", "--output", f"results/both-{job}")
@@ -166,6 +167,7 @@ def test_two_clients_share_the_workers(room: Project, fast: str, embedded: dict[
         assert_same(job, result(finish(process)), embedded[job])
 
 
+@pytest.mark.slow
 def test_a_worker_that_gets_slower_in_the_middle_gets_less(room: Project, fast: str) -> None:
     process = start(room)
     set_share(fast, 0.05)
@@ -183,6 +185,7 @@ def test_what_a_killed_worker_had_is_computed_by_others(room: Project, fast: str
     assert not any(lost.values())
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_given_up(room: Project, fast: str) -> None:
     process = start(room, patience=3)
     docker("pause", fast)

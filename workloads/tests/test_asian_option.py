@@ -45,6 +45,7 @@ def test_discounted_price(client: Client):
     assert low < result["estimate"] < high
 
 
+@pytest.mark.slow
 def test_standard_error_is_reached_with_no_more_paths_than_it_takes(client: Client):
     option = AsianOption(standard_error=0.02)
     result = option.run(client).estimate
@@ -110,6 +111,7 @@ def test_posters_ways_give_the_same_price(client: Client):
     assert abs(looped - 11.6) < 4 * 18 / math.sqrt(200)
 
 
+@pytest.mark.slow
 def test_memory_of_a_worker_does_not_grow_with_paths(client: Client):
     def memory() -> dict[str, int]:
         return client.run(lambda: psutil.Process().memory_info().rss)

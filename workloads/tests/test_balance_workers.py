@@ -118,6 +118,7 @@ def test_call_that_takes_its_workers_down_ends_the_map(tmp_path: Path):
         list(balanced_map(os._exit, [1], client))
 
 
+@pytest.mark.slow
 def test_workers_that_were_told_to_go_are_nobodys_fault(tmp_path: Path):
     go = tmp_path / "go"
 

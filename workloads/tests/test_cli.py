@@ -118,6 +118,7 @@ def test_output_is_a_file_or_has_a_result(tmp_path: Path, capsys: pytest.Capture
     assert (tmp_path / "result.json").read_text() == "{}"
 
 
+@pytest.mark.slow
 def test_all_writes_one_report(tmp_path: Path):
     sizes = ["--trees", "50", "--samples", "100", "--paths", "5000"]
     done = tritoncluster(tmp_path, "run", "all", *sizes, "--workers", "2", "--output", "out")
@@ -165,6 +166,7 @@ def test_compare(tmp_path: Path):
     assert "5.00%, scaled" in done.stdout
 
 
+@pytest.mark.slow
 def test_compare_says_when_the_cluster_does_not_help(tmp_path: Path):
     done = tritoncluster(tmp_path, "compare", "grid-search", "--samples", "60", "--workers", "1")
     assert done.returncode == 0, done.stderr
@@ -175,8 +177,10 @@ def test_compare_says_when_the_cluster_does_not_help(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "when"),
     [
-        (["run", "forest", "--trees", "40000"], r"trees[^\n]* [1-9]\d*/40000"),
-        (["run", "grid-search", "--samples", "6000"], r"fits[^\n]* (2\d|\d\d\d)/144"),
+        pytest.param(["run", "forest", "--trees", "40000"], r"trees[^\n]* [1-9]\d*/40000", marks=pytest.mark.slow),
+        pytest.param(
+            ["run", "grid-search", "--samples", "6000"], r"fits[^\n]* (2\d|\d\d\d)/144", marks=pytest.mark.slow
+        ),
         (["run", "asian-option", "--paths", "900000000"], r"blocks[^\n]*[1-9]\d*/"),
     ],
     ids=lambda value: value[1] if isinstance(value, list) else "",
@@ -255,6 +259,7 @@ def test_doctor_finds_an_embedded_cluster_well(tmp_path: Path):
     assert "All is well." in done.stdout
 
 
+@pytest.mark.slow
 def test_doctor_says_what_to_do(tmp_path: Path):
     done = tritoncluster(tmp_path, "doctor", "--workers", "1", OMP_NUM_THREADS="1", TRITONCLUSTER_IMAGE="")
     with remote(tmp_path / "cluster", environment={"OMP_NUM_THREADS": "4", "OPENBLAS_NUM_THREADS": "4"}) as bad:

@@ -188,7 +188,7 @@ def test_where_workers_can_not_be_copied_they_start_by_themselves(tmp_path: Path
     assert done.stdout == "3\n", done.stderr
 
 
-@pytest.mark.parametrize("way", ["script", "module", "stdin"])
+@pytest.mark.parametrize("way", ["script", pytest.param("module", marks=pytest.mark.slow), "stdin"])
 def test_program_without_guard_runs_once(tmp_path: Path, way: str):
     code = (
         "print('ran as', __name__, flush=True)\n"
@@ -323,6 +323,7 @@ def test_cluster_without_workers_is_refused(tmp_path: Path):
         pass
 
 
+@pytest.mark.slow
 def test_other_versions_are_refused(tmp_path: Path):
     # The cluster's Python finds the record of another release before the real one.
     record = tmp_path / "other" / "tritoncluster-9.8.7.dist-info"

@@ -25,6 +25,7 @@ NOT_APPLYING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_all_pass_that_apply(tmp_path: Path):
     report = tmp_path / "report.xml"

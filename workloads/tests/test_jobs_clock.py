@@ -62,6 +62,7 @@ def shown(jobs: Service) -> list[tuple[str, str, int | None]]:
 
 
 # Many commands, each of which starts a Python.
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_clock_that_is_set_changes_nothing_of_what_runs_waits_and_is_kept(clocked: Clocked, tmp_path: Path) -> None:
     jobs = clocked.jobs

@@ -46,6 +46,7 @@ def is_asleep(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_log_is_limited(shared: Service) -> None:
     script = "import time\nfor n in range(12000):\n    print(n)\ntime.sleep(3)\nprint('the end')"
     job = shared.submit(script)
@@ -56,6 +57,7 @@ def test_a_log_is_limited(shared: Service) -> None:
     assert "the end\n" in log
 
 
+@pytest.mark.slow
 def test_jobs_that_ended_are_kept_for_a_time_and_up_to_a_size(tmp_path: Path, scheduler: str) -> None:
     with service(tmp_path / "kept", scheduler, keep_size="1m", at_once=1) as jobs:
         small = jobs.submit("print(1)")
@@ -119,6 +121,7 @@ def test_who_has_no_certificate_and_who_comes_from_another_page_is_refused(share
     assert ask(shared, "DELETE", f"/jobs/{job}", Origin="https://localhost")[0] == 405
 
 
+@pytest.mark.slow
 def test_what_does_not_go_with_detach_is_one_line(shared: Service, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("print(1)")
     (tmp_path / "large.bin").write_bytes(bytes(2 * 2**20))

@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import psutil
+import pytest
 from jobs_service import Service, Steps, ask, copy, describe, service, wait_for
 
 from tritoncluster.service.model import Request
@@ -110,6 +111,7 @@ def test_wait_exits_as_the_job_did_and_a_failure_has_a_reason(shared: Service) -
     assert shared.command("jobs", "why", job).stdout == "it failed: exit status 3: so far\n"
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_is_tried_again_as_often_as_was_said(shared: Service, tmp_path: Path) -> None:
     times = repr(str(tmp_path / "times"))
     script = f"open({times}, 'a').write('x')\nraise SystemExit(len(open({times}).read()) < 3)"
@@ -225,6 +227,7 @@ def test_what_a_job_had_finished_is_not_computed_again(alone: Service, tmp_path:
     assert (alone.store / "jobs" / job / "journal.sqlite").exists()
 
 
+@pytest.mark.slow
 def test_a_job_waits_for_a_cluster_that_is_not_there(tmp_path: Path, scheduler: str) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -76,6 +76,7 @@ print(client.submit(triple, added).result(), len(client.scheduler_info()["worker
 """
 
 
+@pytest.mark.slow
 def test_a_notebook_that_failed_goes_on_and_its_page_shows_all(tmp_path: Path):
     made = tmp_path / "made"
     made.mkdir()

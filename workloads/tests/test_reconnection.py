@@ -125,6 +125,7 @@ def test_a_map_goes_on_and_nothing_finished_is_computed_again(
     assert nothing_left(client)
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_lost_twice_and_between_two_calls(room: Remote, client: Client):
     data, target = np.random.default_rng(0).normal(size=(2000, 40)), np.arange(2000) % 3
     import joblib
@@ -139,6 +140,7 @@ def test_a_scheduler_that_is_lost_twice_and_between_two_calls(room: Remote, clie
     assert all(np.array_equal(each, expected) for each in found)
 
 
+@pytest.mark.slow
 def test_a_job_of_the_command_line_has_the_same_result(room: Remote, client: Client, tmp_path: Path):
     words = ["run", "asian-option", "--paths", "300000", "--json"]
     expected = AsianOption(paths=300_000).run(client, silent).to_json()
@@ -210,6 +212,7 @@ def submitted(room: Remote, folder: Path, script: str, when: Callable[[], None])
     return first + out, told, process.returncode
 
 
+@pytest.mark.slow
 def test_a_submitted_script_finds_its_files_on_the_next_scheduler(room: Remote, client: Client, tmp_path: Path):
     (tmp_path / "helper.py").write_text("ONE = 1\ndef add(*numbers):\n    return sum(numbers)\n")
     out, told, status = submitted(room, tmp_path, SCRIPT, lambda: replace(room))

@@ -293,6 +293,7 @@ def made(folder: Path) -> list[int]:
     return sorted(int(each.name.split("-")[0]) for each in (folder / "made").iterdir())
 
 
+@pytest.mark.slow
 def test_killed_script_goes_on(folder: Path):
     # So many that it is not at its end when it is killed.
     calls = 700
@@ -372,6 +373,7 @@ def test_interrupted_script_goes_on_with_the_command_of_its_last_line(folder: Pa
     assert len(made(folder)) - before <= 150 - int(taken[1]) + 4
 
 
+@pytest.mark.slow
 def test_changed_files_of_a_script_are_told_and_all_is_computed(folder: Path):
     first = submit(folder, "--resume", "kept", calls=20)
     assert first.returncode == 0, first.stderr
@@ -391,6 +393,7 @@ def test_script_that_ends_well_leaves_nothing_unless_it_has_a_folder(folder: Pat
     assert "go on with" not in submit(folder).stderr
 
 
+@pytest.mark.slow
 def test_failed_run_is_gone_on_with(tmp_path: Path):
     sizes = ["--trees", "50", "--workers", "2"]
     done = tritoncluster(tmp_path, "run", "forest", *sizes, "--resume", "new")

@@ -106,7 +106,7 @@ def jain(counts: list[int]) -> float:
     return sum(counts) ** 2 / (len(counts) * sum(count**2 for count in counts))
 
 
-@pytest.mark.parametrize("number", [2, 4])
+@pytest.mark.parametrize("number", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_equal_runs_have_equal_shares(several: list[Client], log: Log, number: int):
     with ExitStack() as runs:
         for place in range(number):
@@ -192,6 +192,7 @@ def test_threads_of_one_worker_are_shared(threaded: list[Client], log: Log):
     assert 30 < Counter(done[done.index("c") : done.rindex("c")])["a"] < 3000
 
 
+@pytest.mark.slow
 def test_an_item_that_cannot_be_split_is_paid_for(several: list[Client], log: Log):
     with endless(several[0], log.item("a", 0.5)), endless(several[1], log.item("b")):
         start = len(log.wait(lambda done: len(set(done)) == 2))

@@ -56,7 +56,9 @@ def some_pid(client: Client) -> int:
     return next(iter(client.run(os.getpid).values()))
 
 
-@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+@pytest.mark.parametrize(
+    "job", [*(pytest.param(job, marks=pytest.mark.slow) for job in JOBS[:2]), JOBS[2]], ids=lambda job: job.name
+)
 def test_run_goes_on_and_names_who_does_not_answer(elsewhere: Remote, visitor: Client, tmp_path: Path, job: Job):
     sound = comparable(job.run(visitor).to_json())
     address, pid = next(iter(visitor.run(os.getpid).items()))
@@ -96,6 +98,7 @@ def test_embedded_cluster_ends_with_a_worker_that_hangs():
         os.kill(hanging, 0)
 
 
+@pytest.mark.slow
 def test_worker_that_dies_while_it_is_asked(visitor: Client):
     address, pid = next(iter(visitor.run(os.getpid).items()))
     with stopped(pid):
@@ -111,6 +114,7 @@ def test_worker_that_dies_while_it_is_asked(visitor: Client):
     assert [isinstance(answer, Exception) for answer in answers.values()] == [True, True, False, False]
 
 
+@pytest.mark.slow
 def test_workers_that_come_and_go_while_they_are_described(elsewhere: Remote, visitor: Client):
     before = {worker.address for worker in workers(visitor)}
     late = elsewhere.add_worker()

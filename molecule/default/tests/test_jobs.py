@@ -36,7 +36,9 @@ def without_times(result):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize(
+    "job", ["forest", *(pytest.param(job, marks=pytest.mark.slow) for job in ("grid-search", "asian-option"))]
+)
 def test_a_job_runs_on_all_three(job):
     host = on("desktop")
     before = executed(host)

@@ -30,6 +30,7 @@ def play(playbook, *arguments, status=0):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_run_brings_a_job_s_results(tmp_path):
     play("run", "job=forest", "options='--trees 50 --seed 3'", f"results={tmp_path}")
     (folder,) = tmp_path.iterdir()
@@ -104,6 +105,7 @@ def test_a_client_s_bundle_uses_the_cluster(tmp_path):
     assert found["result"] == alone("asian-option", "--paths", "20000")["result"]
 
 
+@pytest.mark.slow
 def test_logs_are_those_of_all_containers(tmp_path):
     play("logs", f"logs_folder={tmp_path}")
     for name in HOSTS:

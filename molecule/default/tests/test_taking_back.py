@@ -14,6 +14,7 @@ def passwords():
     return {name: (PKI / "clients" / name / "password").read_text().strip() for name in ("teacher", "guest")}
 
 
+@pytest.mark.slow
 def test_notebooks_come_and_go_with_their_people(passwords):
     before = containers(on("desktop"))
     on("desktop").check_output("echo kept >/var/lib/tritoncluster/notebooks/guest/notes")
