@@ -1,14 +1,40 @@
 """A Raspberry Pi from a blank card on: what it read, what was mended, and what runs there."""
 
+import json
 import platform
 import re
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 from conftest import ADDRESSES, FILES, on, starts
 
 CMDLINE = "console=ttyAMA0,115200 root=/dev/vda2 rootfstype=ext4 fsck.repair=yes rootwait quiet"
 MENDED = f"{CMDLINE} cgroup_enable=memory cgroup_memory=1"
+MACHINE = Path(__file__).parents[1] / "machine"
+#: Prints how many tasks the worker has, -1 where it is not there.
+TASKS = """
+from distributed import Client
+with Client("tls://%s:8786") as client:
+    print(client.run_on_scheduler(
+        lambda dask_scheduler: next(
+            (len(worker.processing) for worker in dask_scheduler.workers.values() if worker.name == "pi"), -1
+        )
+    ))
+"""
+
+
+def tasks_on_the_pi():
+    script = TASKS % ADDRESSES["desktop"]
+    return int(on("desktop").check_output("docker exec tritoncluster-scheduler python3 -c %s", script))
+
+
+def wait_for(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(2)
 
 
 def test_it_is_what_its_card_says():
@@ -67,6 +93,29 @@ def test_what_takes_more_memory_than_the_worker_has_dies_alone():
     assert pi.check_output("hostname") == "pi"
 
 
+def test_tasks_have_four_hundred_megabytes():
+    """On the smallest Pi, beside system, engine and worker."""
+    task = """
+import json, sys
+from distributed import Client
+
+def take(size):
+    held = b"x" * size
+    meminfo = dict(line.split()[:2] for line in open("/proc/meminfo"))
+    return len(held), int(meminfo["MemTotal:"]), int(meminfo["MemAvailable:"])
+
+with Client("tls://%s:8786") as client:
+    print(json.dumps([client.submit(take, size, workers="pi", pure=False).result(300) for size in (0, 400_000_000)]))
+"""
+    host = on("desktop")
+    asked = host.check_output("docker exec tritoncluster-scheduler python3 -c %s", task % ADDRESSES["desktop"])
+    (_, total, before), (size, _, after) = json.loads(asked)
+    print(f"kB of {total}: {before} are there before, {after} beside {size // 1000}")
+    assert total < 2**20
+    assert size == 400_000_000
+    assert on("pi").check_output("docker inspect --format '{{.RestartCount}}' tritoncluster-worker") == "0"
+
+
 def test_the_doctor_finds_nothing():
     command = f"tritoncluster --scheduler tls://{ADDRESSES['desktop']}:8786 doctor"
     for _ in range(3):  # as it says itself where an emulated processor was too slow for it
@@ -74,3 +123,25 @@ def test_the_doctor_finds_nothing():
         if done.rc == 0:
             break
     assert done.rc == 0, done.stdout + done.stderr
+
+
+def test_a_power_cut_in_the_middle_of_a_job_costs_time_alone(tmp_path):
+    # The last of the tests: the machine starts anew.
+    job = ["run", "asian-option", "--paths", "2000000", "--json", "--output"]
+    inside = "cd /opt/tritoncluster/workload && docker compose run --rm --no-TTY workload"
+    ssh = ["ssh", "-F", FILES / "ssh/config", "desktop", f"sudo sh -c '{inside} {' '.join(job)} results/cut'"]
+    run = subprocess.Popen(ssh, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: tasks_on_the_pi() > 0, 300)
+    network = ["docker", "network", "inspect", "--format", "{{.Id}}", "tritoncluster-raspberry-pi"]
+    bridge = f"br-{subprocess.check_output(network, text=True)[:12]}"
+    subprocess.run([MACHINE, "off", FILES / "pi"], check=True)
+    subprocess.run([MACHINE, "on", FILES / "pi", bridge], check=True)
+    begin = time.monotonic()
+    printed, said = run.communicate(timeout=800)
+    assert run.returncode == 0, said
+    wait_for(lambda: tasks_on_the_pi() >= 0, 600)
+    print(f"{time.monotonic() - begin:.0f} s from power to a worker")
+    assert on("pi").check_output("systemctl is-system-running --wait") == "running"
+    alone = [sys.executable, "-m", "tritoncluster", *job, str(tmp_path / "alone")]
+    found = json.loads(subprocess.run(alone, check=True, capture_output=True, text=True).stdout)
+    assert json.loads(printed)["result"] == found["result"]
