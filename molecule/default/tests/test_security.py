@@ -12,8 +12,8 @@ from conftest import ADDRESSES, PKI, index, on
 
 SCHEDULER = ADDRESSES["desktop"]
 #: Mutual TLS: scheduler, registry, and the workers' and nannies' ports.
-CLOSED = [(SCHEDULER, 8786), (SCHEDULER, 5000)]
-CLOSED += [(address, port) for address in ADDRESSES.values() for port in (8800, 8900)]
+CLOSED = [(SCHEDULER, 8786), (SCHEDULER, 5000), *((address, 8800) for address in ADDRESSES.values())]
+CLOSED += [(ADDRESSES[name], 8900) for name in ("desktop", "pi")]
 
 
 def context(certificate=None):
