@@ -20,7 +20,7 @@ demo: ## The three jobs here, in about a minute; FULL=1 for the poster's sizes
 
 # Two lanes of about the same length: much of either is waiting, and the images are built early.
 test: but_slow = and not slow
-test: setup ## The seven below to test-molecule, but their slow tests, two at a time, also after one failed
+test: setup ## The seven to test-molecule without their slow tests, two at a time
 	@exec env MAKE='$(MAKE)' scripts/run-groups \
 		test-unit test-pages test-repository lint --beside test-images test-molecule test-compose
 
