@@ -63,7 +63,8 @@ def test_a_worker_that_takes_too_much_memory_dies_alone(project: Project, step: 
 def small_workers(project: Project) -> Iterator[Project]:
     """The cluster, whose workers have half a gigabyte; they have their own size again afterwards."""
     size = project.settings["WORKER_MEMORY"]
-    up = ("up", "--detach", "--no-build", "--no-deps", "worker")
+    # With what they depend on, or they are not as the file has them, and the next `up` replaces them.
+    up = ("up", "--detach", "--no-build", "worker")
     try:
         project.write_settings(WORKER_MEMORY="512m")
         project.compose(*up)
