@@ -293,7 +293,6 @@ def made(folder: Path) -> list[int]:
     return sorted(int(each.name.split("-")[0]) for each in (folder / "made").iterdir())
 
 
-@pytest.mark.slow
 def test_killed_script_goes_on(folder: Path):
     # So many that it is not at its end when it is killed.
     calls = 700
