@@ -59,6 +59,27 @@ def test_a_worker_that_takes_too_much_memory_dies_alone(project: Project, step: 
     project.wait_until_healthy()
 
 
+#: What Dask's nannies set is there without one: hashes that are the same everywhere, one thread a call.
+ENVIRONMENT = """
+from dask.config import get
+from distributed import Client
+
+def environment():
+    import os
+    return dict(os.environ)
+
+wanted = {name: str(value) for name, value in get("distributed.nanny.pre-spawn-environ").items()}
+client = Client()
+for worker, found in client.run(environment).items():
+    assert {name: found.get(name) for name in wanted} == wanted, (worker, found)
+nannies = {worker["nanny"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
+assert nannies == {None}, nannies
+hashes = set(client.run(hash, "anything").values())
+assert len(hashes) == 1, hashes
+print("right")
+"""
+
+
 @pytest.fixture
 def small_workers(project: Project) -> Iterator[Project]:
     """The cluster, whose workers have half a gigabyte; they have their own size again afterwards."""
@@ -78,6 +99,9 @@ def small_workers(project: Project) -> Iterator[Project]:
 
 def test_small_workers_leave_the_memory_of_a_nanny_to_tasks(small_workers: Project) -> None:
     assert {memory for _, memory in small_workers.workers().values()} == {(512 - 64) * 2**20}
+    (small_workers.scripts / "environment.py").write_text(ENVIRONMENT)
+    done = small_workers.workload("submit", "environment.py")
+    assert done.stdout == "right\n", done.stderr
     (small_workers.scripts / "hog.py").write_text(HOG)
     done = small_workers.workload("submit", "hog.py", "20")
     assert done.stdout.split() == ["killed", "True", "True"], done.stderr + small_workers.log()
