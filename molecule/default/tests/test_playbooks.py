@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,16 +19,22 @@ print("sum", sum(Client().gather(Client.current().map(helpers.square, range(100)
 """
 
 
-def play(playbook, *arguments, status=0):
-    """Run a playbook on the room, and give what it printed."""
-    done = subprocess.run(
+def started(playbook, *arguments):
+    """Start a playbook on the room."""
+    return subprocess.Popen(
         [Path(sys.executable).parent / "ansible-playbook", "-i", PROJECT / "molecule/default/inventory/hosts.yml",
          f"ansible/{playbook}.yml", *(f"-e{each}" for each in arguments)],
-        cwd=PROJECT, env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        cwd=PROJECT, env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert done.returncode == status, done.stdout[-4000:] + done.stderr
-    return done.stdout
+
+
+def play(playbook, *arguments, status=0):
+    """Run a playbook on the room, and give what it printed."""
+    run = started(playbook, *arguments)
+    printed, said = run.communicate()
+    assert run.returncode == status, printed[-4000:] + said
+    return printed
 
 
 @pytest.mark.slow
@@ -103,6 +110,27 @@ def test_a_client_s_bundle_uses_the_cluster(tmp_path):
     found = json.loads(done.stdout)
     assert found["cluster"]["address"] == f"tls://{ADDRESSES['desktop']}:8786"
     assert found["result"] == alone("asian-option", "--paths", "20000")["result"]
+
+
+@pytest.mark.slow
+def test_a_host_that_freezes_in_the_middle_of_a_run_is_left_out(tmp_path):
+    """As a Pi whose card hangs, or a laptop whose lid is closed: its connection stands, and nobody answers."""
+    run = started("logs", f"logs_folder={tmp_path}")
+    # Connected by then.
+    assert any("TASK [Read them]" in line for line in run.stdout)
+    subprocess.run(["docker", "pause", "tritoncluster-default-pi"], check=True, capture_output=True)
+    try:
+        printed, said = run.communicate(timeout=400)
+    finally:
+        run.kill()
+        subprocess.run(["docker", "unpause", "tritoncluster-default-pi"], check=True, capture_output=True)
+    assert run.returncode == 4, printed + said
+    assert re.search(r"^pi +: .*unreachable=1", printed, re.MULTILINE), printed
+    assert (tmp_path / "laptop/worker.log").exists()
+    end = time.monotonic() + 200
+    while containers(on("pi"))["worker"]["State"]["Health"]["Status"] != "healthy":
+        assert time.monotonic() < end
+        time.sleep(1)
 
 
 @pytest.mark.slow

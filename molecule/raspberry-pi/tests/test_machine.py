@@ -1,6 +1,7 @@
 """A Raspberry Pi from a blank card on: what it read, what was mended, and what runs there."""
 
 import json
+import os
 import platform
 import re
 import subprocess
@@ -12,22 +13,48 @@ from conftest import ADDRESSES, FILES, on, starts
 
 CMDLINE = "console=ttyAMA0,115200 root=/dev/vda2 rootfstype=ext4 fsck.repair=yes rootwait quiet"
 MENDED = f"{CMDLINE} cgroup_enable=memory cgroup_memory=1"
-MACHINE = Path(__file__).parents[1] / "machine"
-#: Prints how many tasks the worker has, -1 where it is not there.
-TASKS = """
+PROJECT = Path(__file__).parents[3]
+MACHINE = PROJECT / "molecule/raspberry-pi/machine"
+#: Prints which worker the pi has, and how many tasks it has in hand; nothing where it has none.
+WORKER = """
 from distributed import Client
 with Client("tls://%s:8786") as client:
-    print(client.run_on_scheduler(
-        lambda dask_scheduler: next(
-            (len(worker.processing) for worker in dask_scheduler.workers.values() if worker.name == "pi"), -1
-        )
-    ))
+    print(*client.run_on_scheduler(lambda dask_scheduler: next(
+        ([each.server_id, len(each.processing)] for each in dask_scheduler.workers.values() if each.name == "pi"), []
+    )))
 """
 
 
-def tasks_on_the_pi():
-    script = TASKS % ADDRESSES["desktop"]
-    return int(on("desktop").check_output("docker exec tritoncluster-scheduler python3 -c %s", script))
+def worker_of_the_pi():
+    """Give the worker's name for itself, and how many tasks it has; nothing where there is none."""
+    script = WORKER % ADDRESSES["desktop"]
+    return on("desktop").check_output("docker exec tritoncluster-scheduler python3 -c %s", script).split()
+
+
+def switch_off():
+    """Cut the machine's power."""
+    subprocess.run([MACHINE, "off", FILES / "pi"], check=True)
+
+
+def switch_on():
+    """Give it power again."""
+    network = ["docker", "network", "inspect", "--format", "{{.Id}}", "tritoncluster-raspberry-pi"]
+    bridge = f"br-{subprocess.check_output(network, text=True)[:12]}"
+    subprocess.run([MACHINE, "on", FILES / "pi", bridge], check=True)
+
+
+def deploy():
+    """Begin to deploy, with a change that replaces the workers."""
+    command = [
+        Path(sys.executable).parent / "ansible-playbook",
+        "-i",
+        PROJECT / "molecule/raspberry-pi/inventory/hosts.yml",
+    ]
+    return subprocess.Popen(
+        [*command, "site.yml", "-e", '{"dask_worker_environment": {"ROUND": "2"}}'],
+        cwd=PROJECT, env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
 
 
 def wait_for(condition, seconds):
@@ -126,22 +153,40 @@ def test_the_doctor_finds_nothing():
 
 
 def test_a_power_cut_in_the_middle_of_a_job_costs_time_alone(tmp_path):
-    # The last of the tests: the machine starts anew.
     job = ["run", "asian-option", "--paths", "2000000", "--json", "--output"]
     inside = "cd /opt/tritoncluster/workload && docker compose run --rm --no-TTY workload"
     ssh = ["ssh", "-F", FILES / "ssh/config", "desktop", f"sudo sh -c '{inside} {' '.join(job)} results/cut'"]
     run = subprocess.Popen(ssh, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: tasks_on_the_pi() > 0, 300)
-    network = ["docker", "network", "inspect", "--format", "{{.Id}}", "tritoncluster-raspberry-pi"]
-    bridge = f"br-{subprocess.check_output(network, text=True)[:12]}"
-    subprocess.run([MACHINE, "off", FILES / "pi"], check=True)
-    subprocess.run([MACHINE, "on", FILES / "pi", bridge], check=True)
+    wait_for(lambda: worker_of_the_pi()[1:] > ["0"], 300)
+    (before, _) = worker_of_the_pi()
+    switch_off()
+    switch_on()
     begin = time.monotonic()
     printed, said = run.communicate(timeout=800)
     assert run.returncode == 0, said
-    wait_for(lambda: tasks_on_the_pi() >= 0, 600)
+    wait_for(lambda: worker_of_the_pi()[:1] not in ([], [before]), 600)
     print(f"{time.monotonic() - begin:.0f} s from power to a worker")
     assert on("pi").check_output("systemctl is-system-running --wait") == "running"
     alone = [sys.executable, "-m", "tritoncluster", *job, str(tmp_path / "alone")]
     found = json.loads(subprocess.run(alone, check=True, capture_output=True, text=True).stdout)
     assert json.loads(printed)["result"] == found["result"]
+
+
+def test_a_power_cut_in_the_middle_of_a_deployment_is_made_good_by_the_next():
+    run = deploy()
+    # The pi's worker is being replaced then.
+    assert any("PLAY [Replace workers" in line for line in run.stdout)
+    assert any("TASK [service : start" in line for line in run.stdout)
+    switch_off()
+    printed = run.communicate(timeout=900)[0]
+    switch_on()
+    assert run.returncode != 0, printed
+    assert re.search(r"^pi +: .*unreachable=1", printed, re.MULTILINE), printed
+    wait_for(
+        lambda: subprocess.run(["ssh", "-F", FILES / "ssh/config", "pi", "true"], check=False).returncode == 0, 600
+    )
+    again = deploy()
+    printed = again.communicate(timeout=900)[0]
+    assert again.returncode == 0, printed
+    assert worker_of_the_pi()[1:] == ["0"]
+    assert on("pi").check_output("docker exec tritoncluster-worker printenv ROUND") == "2"
