@@ -60,15 +60,14 @@ def arguments(environment: Mapping[str, str], have: int) -> list[str]:
     }
     if environment.get("WORKER_HOST"):
         words["--host"] = environment["WORKER_HOST"]
-    # The configuration's preloads are not asked for: the command line has none, and says so. --preload would be both's.
-    nanny = [f"--preload-nanny={module}" for module in ("tritoncluster.tls", SCRATCH)]
+    nanny = ["--no-nanny"]
     if watched:
-        words["--nanny-port"] = environment["WORKER_NANNY_PORT"]
+        # The configuration's preloads are not asked for: the command line has none, and says so. --preload would be
+        # both's.
+        preloads = [f"--preload-nanny={module}" for module in ("tritoncluster.tls", SCRATCH)]
+        nanny = [f"--nanny-port={environment['WORKER_NANNY_PORT']}", *preloads]
     # Health, and what `tritoncluster.metrics` reads, are there without the worker's own pages.
-    return [f"{option}={value}" for option, value in words.items()] + [
-        "--no-dashboard",
-        *(nanny if watched else ["--no-nanny"]),
-    ]
+    return [*(f"{option}={value}" for option, value in words.items()), "--no-dashboard", *nanny]
 
 
 def size(text: str) -> int:

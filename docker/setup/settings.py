@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-#: A worker that has imported scikit-learn takes 200 MB, its nanny 75, its scratch folder up to 64.
+#: A worker that has imported scikit-learn takes 200 MB, its scratch folder up to 64; one of so little has no nanny.
 LEAST_WORKER_MEMORY = 512 * 2**20
 #: The jobs service itself, with what it sends and takes.
 SERVICE_MEMORY = 256 * 2**20
