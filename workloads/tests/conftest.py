@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from calls import nothing_left
 from distributed import Client
 from hypothesis import HealthCheck, settings
 from jobs_service import alone, scheduler, shared  # noqa: F401  # fixtures
@@ -25,6 +26,13 @@ def client() -> Iterator[Client]:
     """A client of an embedded cluster with two workers."""
     with connect(workers=2) as client:
         yield client
+
+
+@pytest.fixture(autouse=True)
+def begins_alone(request: pytest.FixtureRequest) -> None:
+    """A test begins when what an earlier one gave back is gone: a client's release takes its way to the scheduler."""
+    if "client" in request.fixturenames:
+        assert nothing_left(request.getfixturevalue("client")), "an earlier test left something on the cluster"
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ def test_shared_argument_is_first_where_it_is_needed_first(client: Client):
             key = client.sync(place, sharing, address)
             assert client.run_on_scheduler(where) == [[address]]
             assert client.sync(place, sharing, "tcp://127.0.0.1:1") == key
-    assert nothing_left(client)
+        assert nothing_left(client)
 
 
 def test_argument_that_does_not_get_to_a_worker_is_told(client: Client):
