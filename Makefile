@@ -101,9 +101,9 @@ down: ## Remove that cluster, with its certificates and its password
 bench: $(patsubst benchmarks/%.py,bench-%,$(wildcard benchmarks/[!_]*.py)) ## All benchmarks
 
 bench-%: setup ## The one in benchmarks/NAME.py
-	@if grep -q docker benchmarks/$*.py; then eval "$$(.ci/engine start)"; fi && .venv/bin/python benchmarks/$*.py
+	@if grep -qi docker benchmarks/$*.py; then eval "$$(.ci/engine start)"; fi && .venv/bin/python benchmarks/$*.py
 
-bench-compose bench-images bench-uneven: images
+bench-compose bench-graphs_in_containers bench-images bench-uneven: images
 
 ##@ Change it
 

@@ -1,4 +1,4 @@
-"""Graphs whose tasks sleep as long as the work would take a worker of that speed: placement counts, not the processor.
+"""Graphs of tasks that are so many seconds of work at speed 1, done in a way that `compute` is told.
 
 Dask's own collections give the larger ones their shape: each task is replaced, names and dependencies stay.
 """
@@ -15,6 +15,7 @@ import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
+from _tasks import nap
 from dask._task_spec import Task, TaskRef, convert_legacy_graph
 from dask.core import flatten
 from dask.utils import key_split
@@ -24,14 +25,6 @@ from distributed import Client
 LONG, SHORT = 0.06, 0.003
 #: What only cuts or joins.
 CUTS = ("getitem", "split", "stack", "repartition")
-
-
-def nap(seconds: float, *_dependencies: object) -> None:
-    """Take as long as `seconds` of work take a worker of this speed."""
-    import os
-    import time
-
-    time.sleep(seconds / float(os.environ["SPEED"]))
 
 
 @dataclass(frozen=True)
@@ -61,17 +54,17 @@ class Graph:
         """Give the least possible seconds, for the speeds of all threads."""
         return max(self.seconds / sum(speeds), self.longest_chain / max(speeds))
 
-    def compute(self, client: Client) -> None:
-        """Let a cluster do it."""
+    def compute(self, client: Client, work: Callable[..., object] = nap) -> None:
+        """Let a cluster do it; `work` is called with a task's seconds and what it needs."""
         if self.way == "map":
-            client.gather(client.map(nap, [seconds for seconds, _ in self.tasks.values()], pure=False))
+            client.gather(client.map(work, [seconds for seconds, _ in self.tasks.values()], pure=False))
         elif self.way == "submit":
-            client.gather([client.submit(nap, seconds, pure=False) for seconds, _ in self.tasks.values()])
+            client.gather([client.submit(work, seconds, pure=False) for seconds, _ in self.tasks.values()])
         else:
             token = uuid.uuid4().hex[:8]
             names = {key: named(key, token) for key in self.tasks}
             graph = {
-                names[key]: Task(names[key], nap, seconds, *(TaskRef(names[need]) for need in needs))
+                names[key]: Task(names[key], work, seconds, *(TaskRef(names[need]) for need in needs))
                 for key, (seconds, needs) in self.tasks.items()
             }
             client.get(graph, [names[key] for key in self.wanted])
@@ -154,7 +147,7 @@ def stencil(blocks: int, _seed: int = 0) -> Graph:
 
 
 def _like(collection: Any) -> Graph:
-    """Replace a collection's tasks by naps."""
+    """Replace a collection's tasks by so many seconds of work."""
     graph = convert_legacy_graph(dict(collection.__dask_graph__()))
     tasks = {
         key: (SHORT if any(word in key_split(key) for word in CUTS) else LONG, frozenset(task.dependencies))

@@ -4,6 +4,7 @@ Reads orders, a JSON object a line, and answers each with a line:
 
 - way: joblib's "balanced", "dask" or "ray"; address: the scheduler's, None for Ray; workers: how many to wait for.
 - work: a key of WORKS; part: do only one in so many of its calls.
+- way "graph": a work of _graphs.py, as `seed` makes it, of tasks that compute; the answer has its seconds alone.
 - forget: whether the cluster must not know speeds from before.
 - halt: say so when half is done, and note the state when a line has come in reply.
 
@@ -123,8 +124,22 @@ class Halfway:
         self.when, self.left = time.perf_counter(), self._calls - self._answers
 
 
+def graph_done(order: dict[str, Any]) -> dict[str, Any]:
+    """Carry out an order for a graph."""
+    from _graphs import WORKS as GRAPHS
+    from _tasks import burn
+
+    graph = GRAPHS[order["work"]][0](order["seed"])
+    with cluster(order) as client:
+        begin = time.perf_counter()
+        graph.compute(client, burn)
+        return {"seconds": time.perf_counter() - begin}
+
+
 def done(order: dict[str, Any]) -> dict[str, Any]:
     """Carry out an order."""
+    if order["way"] == "graph":
+        return graph_done(order)
     work = WORKS[order["work"]](order["part"])
     halfway = Halfway(calls(order["work"])) if order["halt"] else None
     with cluster(order) as client, observed() as summaries:

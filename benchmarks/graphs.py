@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 from _graphs import WORKS, Graph, chains, equal, tree
 from _page import Compared, write
-from _pairs import seconds, show_machine
+from _pairs import matching, seconds, show_machine
 from _simulated import simulate
 from _sleepers import sleepers
 
@@ -107,17 +107,12 @@ def many() -> None:
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with timelines.")
 def main(rooms: tuple[str, ...], work: tuple[str, ...], repetitions: int, *, real: bool, report: Path | None) -> None:
     """Measure graphs on workers of unlike speed."""
-    for text in work:
-        if not any(text in name for name in WORKS):
-            raise click.BadParameter(
-                f"no work has {text!r} in its name; they are {'; '.join(WORKS)}", param_hint="--work"
-            )
+    works = matching(WORKS, work)
     if report and not report.parent.is_dir():
         raise click.BadParameter(
             f"there is no folder {report.parent}; write a path in one that is", param_hint="--report"
         )
     show_machine()
-    works = [name for name in WORKS if any(text in name for text in work or [""])]
     chosen = rooms or (*ROOMS, MANY)
     compared = [measure(room, name, repetitions, real=real) for room in chosen if room != MANY for name in works]
     if MANY in chosen:

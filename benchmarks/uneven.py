@@ -16,7 +16,6 @@ For works of unequal calls it is the efficiency in the run's own report, for whi
 time.
 """
 
-import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -24,7 +23,7 @@ from typing import Any
 
 import _rooms
 import click
-from _pairs import show_machine, show_ratio
+from _pairs import matching, show_efficiency, show_machine, show_ratio
 
 ROOMS = {
     "two slow": [1.0, 0.25, 0.25],
@@ -216,15 +215,6 @@ def show(title: str, times: dict[str, list[float]], ideals: list[float], aim: fl
             show_efficiency(f"{title}, {name}", list(zip(ideals, found, strict=True)), aims.get(name))
 
 
-def show_efficiency(title: str, times: list[tuple[float, float]], aim: float | None) -> None:
-    """Print the ideal time as a part of the one that was taken."""
-    found = sorted(best / taken for best, taken in times)
-    print(
-        f"{title}: efficiency {statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f}); aim {aim or 'none'}",
-        flush=True,
-    )
-
-
 def disturb(bench: Bench, title: str, rate: float, at_half: Callable[[], object]) -> None:
     """Run until half is done, disturb, and print how long the rest took; `rate` is that of all from then on."""
     answer = bench.ask(bench.room, "balanced", DISTURBED_WORK, at_half=at_half)
@@ -269,12 +259,7 @@ def disturbances(bench: Bench, repetitions: int) -> None:
 @click.option("--ray/--no-ray", default=True, help="Whether to take Ray in, in the first room.")
 def main(measurements: tuple[str, ...], work: tuple[str, ...], repetitions: int, *, ray: bool) -> None:
     """Measure uneven workers."""
-    for text in work:
-        if not any(text in name for name in WORKS):
-            raise click.BadParameter(
-                f"no work has {text!r} in its name; they are {'; '.join(WORKS)}", param_hint="--work"
-            )
-    works = [name for name in WORKS if any(text in name for text in work or [""])]
+    works = matching(WORKS, work)
     _rooms.check_engine()
     show_machine()
     _rooms.build(_rooms.HERE.parent, _rooms.IMAGE)

@@ -1,19 +1,16 @@
 """A Raspberry Pi from a blank card on: what it read, what was mended, and what runs there."""
 
 import json
-import os
 import platform
 import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from conftest import ADDRESSES, FILES, on, starts
+from conftest import ADDRESSES, FILES, PROJECT, ansible, job, on, starts
 
 CMDLINE = "console=ttyAMA0,115200 root=/dev/vda2 rootfstype=ext4 fsck.repair=yes rootwait quiet"
 MENDED = f"{CMDLINE} cgroup_enable=memory cgroup_memory=1"
-PROJECT = Path(__file__).parents[3]
 MACHINE = PROJECT / "molecule/raspberry-pi/machine"
 #: Prints which worker the pi has, and how many tasks it has in hand; nothing where it has none.
 WORKER = """
@@ -45,16 +42,7 @@ def switch_on():
 
 def deploy():
     """Begin to deploy, with a change that replaces the workers."""
-    command = [
-        Path(sys.executable).parent / "ansible-playbook",
-        "-i",
-        PROJECT / "molecule/raspberry-pi/inventory/hosts.yml",
-    ]
-    return subprocess.Popen(
-        [*command, "site.yml", "-e", '{"dask_worker_environment": {"ROUND": "2"}}'],
-        cwd=PROJECT, env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    return ansible("ansible-playbook", "site.yml", "-e", '{"dask_worker_environment": {"ROUND": "2"}}')
 
 
 def wait_for(condition, seconds):
@@ -153,10 +141,8 @@ def test_the_doctor_finds_nothing():
 
 
 def test_a_power_cut_in_the_middle_of_a_job_costs_time_alone(tmp_path):
-    job = ["run", "asian-option", "--paths", "2000000", "--json", "--output"]
-    inside = "cd /opt/tritoncluster/workload && docker compose run --rm --no-TTY workload"
-    ssh = ["ssh", "-F", FILES / "ssh/config", "desktop", f"sudo sh -c '{inside} {' '.join(job)} results/cut'"]
-    run = subprocess.Popen(ssh, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = ["asian-option", "--paths", "2000000", "--json", "--output"]
+    run = job(*words, "results/cut")
     wait_for(lambda: worker_of_the_pi()[1:] > ["0"], 300)
     (before, _) = worker_of_the_pi()
     switch_off()
@@ -167,7 +153,7 @@ def test_a_power_cut_in_the_middle_of_a_job_costs_time_alone(tmp_path):
     wait_for(lambda: worker_of_the_pi()[:1] not in ([], [before]), 600)
     print(f"{time.monotonic() - begin:.0f} s from power to a worker")
     assert on("pi").check_output("systemctl is-system-running --wait") == "running"
-    alone = [sys.executable, "-m", "tritoncluster", *job, str(tmp_path / "alone")]
+    alone = [sys.executable, "-m", "tritoncluster", "run", *words, str(tmp_path / "alone")]
     found = json.loads(subprocess.run(alone, check=True, capture_output=True, text=True).stdout)
     assert json.loads(printed)["result"] == found["result"]
 
