@@ -131,6 +131,25 @@ with Client("tls://%s:8786") as client:
     assert on("pi").check_output("docker inspect --format '{{.RestartCount}}' tritoncluster-worker") == "0"
 
 
+def test_a_restarted_worker_is_healthy_and_has_what_jobs_need():
+    pi, (before, _) = on("pi"), worker_of_the_pi()
+    begin = time.monotonic()
+    pi.check_output("docker restart --time 2 tritoncluster-worker")
+    state = "docker inspect --format '{{.State.Health.Status}}' tritoncluster-worker"
+    wait_for(lambda: pi.check_output(state) == "healthy", 300)
+    healthy = time.monotonic() - begin
+    task = """
+import sys
+from distributed import Client
+with Client("tls://%s:8786") as client:
+    print(client.submit(lambda: "sklearn.ensemble" in sys.modules, workers="pi", pure=False).result(300))
+"""
+    asked = on("desktop").check_output("docker exec tritoncluster-scheduler python3 -c %s", task % ADDRESSES["desktop"])
+    print(f"healthy after {healthy:.0f} s, with what jobs need after {time.monotonic() - begin:.0f} s")
+    assert asked == "True"
+    assert worker_of_the_pi()[0] != before
+
+
 def test_the_doctor_finds_nothing():
     command = f"tritoncluster --scheduler tls://{ADDRESSES['desktop']}:8786 doctor"
     for _ in range(3):  # as it says itself where an emulated processor was too slow for it
