@@ -4,7 +4,8 @@ Reads orders, a JSON object a line, and answers each with a line:
 
 - way: joblib's "balanced", "dask" or "ray"; address: the scheduler's, None for Ray; workers: how many to wait for.
 - work: a key of WORKS; part: do only one in so many of its calls.
-- way "graph": a work of _graphs.py, as `seed` makes it, of tasks that compute; the answer has its seconds alone.
+- way "graph": a work of _graphs.py as `seed` makes it, "" for its ALONE, of tasks that compute; the answer has its
+  seconds alone.
 - forget: whether the cluster must not know speeds from before.
 - halt: say so when half is done, and note the state when a line has come in reply.
 
@@ -126,10 +127,10 @@ class Halfway:
 
 def graph_done(order: dict[str, Any]) -> dict[str, Any]:
     """Carry out an order for a graph."""
-    from _graphs import WORKS as GRAPHS
+    import _graphs
     from _tasks import burn
 
-    graph = GRAPHS[order["work"]][0](order["seed"])
+    graph = _graphs.WORKS[order["work"]][0](order["seed"]) if order["work"] else _graphs.ALONE
     with cluster(order) as client:
         begin = time.perf_counter()
         graph.compute(client, burn)

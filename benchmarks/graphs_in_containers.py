@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 import _rooms
 import click
-from _graphs import WORKS
+from _graphs import ALONE, WORKS
 from _pairs import matching, show_efficiency, show_machine, show_ratio
 
 #: Share of a processor of each worker; they have two together.
@@ -25,8 +25,6 @@ WAYS = {
     },
     "ours": {"DASK_DISTRIBUTED__SCHEDULER__PRELOAD": '["tritoncluster.placement"]'},
 }
-#: What tells a worker's speed alone.
-KNOWN = "equal tasks"
 
 
 class Bench:
@@ -47,7 +45,7 @@ class Bench:
         stack.callback(self.client.close)
         rooms = [*self.ways.values(), *self.alone.values()]
         for room in rooms:
-            self._ask(room, KNOWN, 0)
+            self._ask(room, "equal tasks", 0)
         for room in rooms:
             room.limit()
             room.pause()
@@ -59,8 +57,7 @@ class Bench:
 
     def speeds(self) -> list[float]:
         """Give each worker's speed alone, as seconds of work in a second."""
-        work = WORKS[KNOWN][0](0).seconds
-        alone = {share: work / self.seconds(room, KNOWN, 0) for share, room in self.alone.items()}
+        alone = {share: ALONE.seconds / self.seconds(room, "", 0) for share, room in self.alone.items()}
         return [alone[share] for share in self.shares]
 
     def _ask(self, room: _rooms.Room, work: str, seed: int) -> float:
