@@ -53,6 +53,11 @@ def test_containers_are_held(host, name):
         assert host.check_output(f"docker exec tritoncluster-{service} id --user") == user
 
 
+def test_a_slow_host_has_as_long_to_become_healthy_as_the_inventory_says(host):
+    for service, container in containers(host).items():
+        assert container["Config"]["Healthcheck"]["StartPeriod"] == 300 * 10**9, service
+
+
 def test_the_kernel_enforces_the_workers_limits(host, name):
     memory, cpus = WORKERS[name]
     memory_files = "/sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes"
