@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -57,21 +58,30 @@ content:
 
 
 def replace(path: Path, content: str) -> None:
-    """Write a file that is the old one or the new one, also when the power goes."""
+    """Write a file that is the old one or the new one, also when the power goes.
+
+    FAT has no journal, and writes in any order what nobody waits for. A file that is replaced is freed when nobody has
+    it open any more: were that on the card before the folder, the folder would name a file that is not there. And
+    where a file begins is written with the file itself, also when its name changes.
+    """
     handle, temporary = tempfile.mkstemp(dir=str(path.parent))
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with ExitStack() as opened:
+        file = opened.enter_context(os.fdopen(handle, "wb"))
+        if path.exists():
+            opened.enter_context(path.open("rb"))
+        try:
             file.write(os.fsencode(content))
             file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink()
-        raise
-    folder = os.open(str(path.parent), os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+            os.fsync(handle)
+            Path(temporary).chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink()
+            raise
+        os.fsync(handle)
+        folder = os.open(str(path.parent), os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
 
 
 def add(module: AnsibleModule, record: Path) -> tuple[bool, str]:
