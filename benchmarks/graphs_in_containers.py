@@ -33,13 +33,14 @@ class Bench:
     def __init__(self, shares: list[float], stack: ExitStack) -> None:
         self.shares = shares
         stack.enter_context(_rooms.network())
-        ours = {"PYTHONPATH": "/benchmarks"}
+        # Where workers find the tasks.
+        imports = {"PYTHONPATH": "/benchmarks"}
         self.ways = {
-            way: stack.enter_context(_rooms.Room(f"way-{number}", shares, settings | ours))
+            way: stack.enter_context(_rooms.Room(f"way-{number}", shares, settings | imports))
             for number, (way, settings) in enumerate(WAYS.items())
         }
         self.alone = {
-            share: stack.enter_context(_rooms.Room(f"alone-{share}", [share], ours)) for share in sorted(set(shares))
+            share: stack.enter_context(_rooms.Room(f"alone-{share}", [share], imports)) for share in sorted(set(shares))
         }
         self.client = _rooms.dask_client()
         stack.callback(self.client.close)

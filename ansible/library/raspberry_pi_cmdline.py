@@ -67,13 +67,12 @@ def replace(path: Path, content: str) -> None:
     handle, temporary = tempfile.mkstemp(dir=str(path.parent))
     with ExitStack() as opened:
         file = opened.enter_context(os.fdopen(handle, "wb"))
-        if path.exists():
-            opened.enter_context(path.open("rb"))
+        old = opened.enter_context(path.open("rb")) if path.exists() else None
         try:
             file.write(os.fsencode(content))
             file.flush()
             os.fsync(handle)
-            Path(temporary).chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o644)
+            Path(temporary).chmod(os.fstat(old.fileno()).st_mode & 0o7777 if old else 0o644)
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink()

@@ -10,6 +10,9 @@ import testinfra
 PROJECT = Path(__file__).parents[3]
 FILES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 ADDRESSES = {"desktop": "10.214.15.11", "pi": "10.214.15.13"}
+#: The line of cmdline.txt as the card comes, and as the role has it.
+CMDLINE = "console=ttyAMA0,115200 root=/dev/vda2 rootfstype=ext4 fsck.repair=yes rootwait quiet"
+MENDED = f"{CMDLINE} cgroup_enable=memory cgroup_memory=1"
 
 
 def on(name):

@@ -7,10 +7,8 @@ import subprocess
 import sys
 import time
 
-from conftest import ADDRESSES, FILES, PROJECT, ansible, job, on, starts
+from conftest import ADDRESSES, CMDLINE, FILES, MENDED, PROJECT, ansible, job, on, starts
 
-CMDLINE = "console=ttyAMA0,115200 root=/dev/vda2 rootfstype=ext4 fsck.repair=yes rootwait quiet"
-MENDED = f"{CMDLINE} cgroup_enable=memory cgroup_memory=1"
 MACHINE = PROJECT / "molecule/raspberry-pi/machine"
 #: Prints which worker the pi has, and how many tasks it has in hand; nothing where it has none.
 WORKER = """
@@ -22,10 +20,15 @@ with Client("tls://%s:8786") as client:
 """
 
 
+def printed_by(script):
+    """Run a script beside the scheduler, whose address it has in place of %s."""
+    command = "docker exec tritoncluster-scheduler python3 -c %s"
+    return on("desktop").check_output(command, script % ADDRESSES["desktop"])
+
+
 def worker_of_the_pi():
     """Give the worker's name for itself, and how many tasks it has; nothing where there is none."""
-    script = WORKER % ADDRESSES["desktop"]
-    return on("desktop").check_output("docker exec tritoncluster-scheduler python3 -c %s", script).split()
+    return printed_by(WORKER).split()
 
 
 def switch_off():
@@ -122,9 +125,7 @@ def take(size):
 with Client("tls://%s:8786") as client:
     print(json.dumps([client.submit(take, size, workers="pi", pure=False).result(300) for size in (0, 400_000_000)]))
 """
-    host = on("desktop")
-    asked = host.check_output("docker exec tritoncluster-scheduler python3 -c %s", task % ADDRESSES["desktop"])
-    (_, total, before), (size, _, after) = json.loads(asked)
+    (_, total, before), (size, _, after) = json.loads(printed_by(task))
     print(f"kB of {total}: {before} are there before, {after} beside {size // 1000}")
     assert total < 2**20
     assert size == 400_000_000
@@ -137,16 +138,14 @@ def test_a_restarted_worker_is_healthy_and_has_what_jobs_need():
     pi.check_output("docker restart --time 2 tritoncluster-worker")
     state = "docker inspect --format '{{.State.Health.Status}}' tritoncluster-worker"
     wait_for(lambda: pi.check_output(state) == "healthy", 300)
-    healthy = time.monotonic() - begin
+    print(f"healthy after {time.monotonic() - begin:.0f} s")
     task = """
 import sys
 from distributed import Client
 with Client("tls://%s:8786") as client:
     print(client.submit(lambda: "sklearn.ensemble" in sys.modules, workers="pi", pure=False).result(300))
 """
-    asked = on("desktop").check_output("docker exec tritoncluster-scheduler python3 -c %s", task % ADDRESSES["desktop"])
-    print(f"healthy after {healthy:.0f} s, with what jobs need after {time.monotonic() - begin:.0f} s")
-    assert asked == "True"
+    assert printed_by(task) == "True"
     assert worker_of_the_pi()[0] != before
 
 

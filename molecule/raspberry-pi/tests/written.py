@@ -52,7 +52,6 @@ def cuts(written: list[Write]) -> Iterator[list[Write]]:
         pending = written[start:end]
         yield from (written[:start] + list(part) for part in parts(pending))
         start = end
-    yield written
 
 
 def parts(pending: list[Write]) -> Iterator[tuple[Write, ...]]:
