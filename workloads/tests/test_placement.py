@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +116,50 @@ async def test_a_slow_worker_has_its_part_of_many(client: Client, s: Scheduler, 
     futures = client.map(wait, ["end"] * 60, pure=False)
     assert await placed(s, 60) == [1, 1, 1, 1, 1]
     await end(client, futures)
+
+
+def teach_unlike_lengths(s: SpeedAwareScheduler) -> None:
+    """Let the scheduler see tasks whose lengths are spread exponentially, and have no doubt of speeds."""
+    stream = random.Random(1)  # noqa: S311 - no secrets
+    workers = sorted(s.workers.values(), key=lambda ws: ws.name)
+    for _ in range(200):
+        length = LONG * stream.expovariate(1)
+        for ws, speed in zip(workers, ROOM, strict=True):
+            s.speeds.learn(str(ws.name), "wait", length / speed)
+    s.weigh()
+
+
+@pytest.mark.parametrize(("teach", "slow"), [(lambda _: None, 1), (teach_unlike_lengths, 0)])
+def test_a_slow_worker_gets_no_task_near_the_end_that_may_be_long(
+    teach: Callable[[SpeedAwareScheduler], None], slow: int
+) -> None:
+    @on_cluster(ROOM)
+    async def cluster(client: Client, s: SpeedAwareScheduler, *_workers: Worker) -> None:
+        teach(s)
+        # In what ten take the fast worker, each slow one could do one, which takes it as long as eight.
+        futures = client.map(wait, ["end"] * 14, pure=False)
+        assert await placed(s, 14) == [1, slow, slow, slow, slow]
+        await end(client, futures)
+
+    cluster()
+
+
+@own_cluster([2, 2], CONFIG)
+async def test_a_long_task_waits_for_a_thread_only_on_a_worker_of_which_something_is_known(
+    client: Client, s: SpeedAwareScheduler, *workers: Worker
+) -> None:
+    dask_setup(s)
+    GATE[0] = asyncio.Event()
+    futures = client.map(wait, ["end"] * 20, pure=False)
+    assert await placed(s, 20) == [2, 2]
+    s.speeds.learn(str(workers[0].name), "another", LONG)
+    more = client.submit(wait, "end", pure=False)
+    # Dask has one more than its threads on each; it looks again when something ends.
+    s.check_idle_saturated(s.workers[workers[0].address])
+    s.check_idle_saturated(s.workers[workers[1].address])
+    s.stimulus_queue_slots_maybe_opened(stimulus_id="test")
+    assert await placed(s, 21) == [3, 2]
+    await end(client, [*futures, more])
 
 
 @on_cluster([1.0, 0.02])
@@ -302,7 +347,8 @@ async def test_of_many_workers_few_are_looked_at(client: Client, s: SpeedAwareSc
     for future in futures:
         looked.clear()
         assert s.decide_worker_non_rootish(s.tasks[future.key])
-        assert len(looked) <= 1 + 2 * inside.OTHERS
+        # Of those that have its data, of the idle and of all.
+        assert len(looked) <= 3 * inside.OTHERS
     s.__class__ = SpeedAwareScheduler
     await end(client, futures)
 

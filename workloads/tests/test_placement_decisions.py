@@ -2,6 +2,7 @@
 
 import heapq
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,6 +32,19 @@ def test_one_task_of_each_tells_most_of_it() -> None:
     speeds.learn("fast", "task", 0.1)
     speeds.learn("slow", "task", 0.8)
     assert speeds.bounds("fast")[0] > 2 * speeds.bounds("slow")[1]
+
+
+@pytest.mark.parametrize(
+    ("length", "variation"), [(lambda _: 0.1, 0.0), (lambda s: 0.1 * s.lognormvariate(0, 0.5), 0.28)]
+)
+def test_how_unlike_tasks_are_is_told(length: Callable[[random.Random], float], variation: float) -> None:
+    stream, speeds = lengths(1), Speeds()
+    for _ in range(500):
+        for worker, speed in {"fast": 1.0, "slow": 0.125}.items():
+            speeds.learn(worker, "task", length(stream) / speed)
+    # For a lognormal: e to the square of its 0.5, less 1.
+    assert speeds.variation("task") == pytest.approx(variation, abs=0.1)
+    assert speeds.variation("unknown") < 0.1
 
 
 def test_kinds_of_tasks_are_told_apart() -> None:

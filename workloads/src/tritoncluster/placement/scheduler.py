@@ -65,16 +65,17 @@ class SpeedAwareScheduler(Scheduler):
         What is known of workers and of kinds of tasks, which are Dask's prefixes.
     uneven : bool
         Whether speeds count.
-    pace : dict of str to float
-        Their speeds by address, where the mean of all threads is 1; `scale` is that mean in units of `speeds`.
+    pace, fastest : dict of str to float, float
+        Their speeds by address, where the mean of all threads is 1, and the greatest; `scale` is that mean in units of
+        `speeds`.
     began : dict of str to float
         By address: when, as a mean, a worker's threads began with what they do.
     held : set of WorkerState
         Those that would get what is queued in Dask's way, and do not: others will have done it before.
     deadline, planned : float
         By when all will be done, and when that was found.
-    unit : float
-        Mean seconds of a queued task, at pace 1.
+    unit, variation : float
+        Mean seconds of a queued task, at pace 1, and the mean of `Speeds.variation`.
     asked : TaskState
         The task that was to be placed last, whose group is the one that the last plan was for: `planned_for`.
     """
@@ -82,12 +83,14 @@ class SpeedAwareScheduler(Scheduler):
     speeds: Speeds
     uneven: bool
     pace: dict[str, float]
+    fastest: float
     scale: float
     began: dict[str, float]
     held: set[WorkerState]
     deadline: float
     planned: float
     unit: float
+    variation: float
     stolen: float
     weighed: float
     seceded: set[TaskState]
@@ -186,7 +189,7 @@ class SpeedAwareScheduler(Scheduler):
     def decide_worker_rootish_queuing_enabled(self) -> WorkerState | None:
         """Give the worker on which a task of the queue ends first, None while no worker may have it."""
         if not self.uneven:
-            return super().decide_worker_rootish_queuing_enabled()
+            return self._decide_while_even()
         if not self.queued and self.asked and (self._plan_is_old() or self.planned_for is not self.asked.group):
             self._plan()
         pool: Iterable[WorkerState] = self.idle_task_count
@@ -201,31 +204,44 @@ class SpeedAwareScheduler(Scheduler):
         self.idle_task_count.clear()
         return None
 
+    def _decide_while_even(self) -> WorkerState | None:
+        """Let Dask decide, but for long tasks on workers of which nothing is known: there none waits for a thread."""
+        ws = super().decide_worker_rootish_queuing_enabled()
+        ts = self.queued.peek() if self.queued else self.asked
+        if ws is None or self._has_a_thread(ws) or ts is None or 0 <= ts.prefix.duration_average <= PREFETCH:
+            return ws
+        # That was the one that has least to do.
+        self.idle_task_count = {each for each in self.idle_task_count if self.speeds.knows(str(each.name))}
+        return super().decide_worker_rootish_queuing_enabled()
+
+    @staticmethod
+    def _has_a_thread(ws: WorkerState) -> bool:
+        return len(ws.processing) - len(ws.long_running) < ws.nthreads
+
     def _worth_a_look(self, ws: WorkerState) -> tuple[bool, float]:
         return len(ws.processing) < ws.nthreads, self.pace.get(ws.address, 1.0)
 
     def _takes_next(self, ws: WorkerState) -> bool:
         """Tell whether a worker has a free thread, or does tasks so fast that one may wait there."""
-        free = len(ws.processing) - len(ws.long_running) < ws.nthreads
-        return free or self.unit / self.pace_of(ws) <= PREFETCH
+        return self._has_a_thread(ws) or self.unit / self.pace_of(ws) <= PREFETCH
 
     def end_of_next(self, ws: WorkerState) -> tuple[float, float]:
         """Give the seconds until a worker will have done one more task of the queue, and how full it is."""
-        return (self.start_on(ws) + self.unit / self.pace_of(ws), len(ws.processing) / ws.nthreads)
+        own = self.unit / self.pace_of(ws)
+        # The task may be longer than the mean of its kind, and the longer on a slow worker; a few of many will be.
+        risk = self.variation * (own - self.unit / self.fastest)
+        return (self.start_on(ws) + own + risk, len(ws.processing) / ws.nthreads)
 
     def stimulus_queue_slots_maybe_opened(self, *, stimulus_id: str) -> None:
         """Hand out what is queued, as far as it ends sooner where there is room than elsewhere."""
-        if not self.uneven:
-            super().stimulus_queue_slots_maybe_opened(stimulus_id=stimulus_id)
-            return
-        if self.queued and self._plan_is_old():
+        if self.uneven and self.queued and self._plan_is_old():
             self._plan()
         while self.queued and self.idle_task_count:
             ts = self.queued.peek()
             self.transitions({ts.key: "processing"}, stimulus_id)
             if ts.state == "queued":
                 break
-        if self.idle:
+        if self.uneven and self.idle:
             self._steal()
 
     def _plan_is_old(self) -> bool:
@@ -239,8 +255,9 @@ class SpeedAwareScheduler(Scheduler):
         to_come: tuple[TaskStateState, ...] = ("queued", "waiting") if first else ("queued", "waiting", "released")
         if not first and self.asked:
             first, self.planned_for = [self.asked], self.asked.group
-        sample = [self._get_prefix_duration(ts.prefix) for ts in first]
-        self.unit = max(1e-6, math.fsum(sample) / len(sample)) if sample else self.unit
+        if sample := [self._get_prefix_duration(ts.prefix) for ts in first]:
+            self.unit = max(1e-6, math.fsum(sample) / len(sample))
+            self.variation = math.fsum(self.speeds.variation(ts.prefix.name) for ts in first) / len(first)
         left = math.fsum(
             self._get_prefix_duration(prefix) * count
             for prefix in self.task_prefixes.values()
@@ -322,6 +339,7 @@ class SpeedAwareScheduler(Scheduler):
             threads = sum(ws.nthreads for ws in speeds)
             self.scale = math.fsum(speed * ws.nthreads for ws, speed in speeds.items()) / threads
             self.pace = {ws.address: STEP ** round(math.log(speed / self.scale, STEP)) for ws, speed in speeds.items()}
+            self.fastest = max(self.pace.values())
 
     def weigh_now_and_then(self) -> None:
         """Do so unless it was done a moment ago."""
@@ -342,7 +360,7 @@ class SpeedAwareScheduler(Scheduler):
     def _set_uneven(self, *, value: bool) -> None:
         if value != self.uneven:
             self.uneven = value
-            self.pace, self.scale = {}, 1.0
+            self.pace, self.fastest, self.scale = {}, 1.0, 1.0
             self._release_held()
             for ws in self.workers.values():
                 self.check_idle_saturated(ws)
@@ -461,9 +479,9 @@ def install(scheduler: Scheduler, speeds: Speeds) -> SpeedAwareScheduler:
     scheduler.__class__ = SpeedAwareScheduler
     scheduler = cast("SpeedAwareScheduler", scheduler)
     scheduler.speeds, scheduler.uneven = speeds, False
-    scheduler.pace, scheduler.scale, scheduler.began, scheduler.held = {}, 1.0, {}, set()
+    scheduler.pace, scheduler.fastest, scheduler.scale, scheduler.began, scheduler.held = {}, 1.0, 1.0, {}, set()
     scheduler.deadline = scheduler.planned = scheduler.stolen = scheduler.weighed = 0.0
-    scheduler.unit, scheduler.seceded = scheduler.UNKNOWN_TASK_DURATION, set()
+    scheduler.unit, scheduler.variation, scheduler.seceded = scheduler.UNKNOWN_TASK_DURATION, 0.0, set()
     scheduler.asked = scheduler.planned_for = None
     # Those were bound before.
     scheduler.stream_handlers["long-running"] = scheduler.handle_long_running

@@ -139,6 +139,11 @@ class Speeds:
         known = self._kinds.get(kind)
         return math.exp(math.sqrt(known.noise if known else NOISE))
 
+    def variation(self, kind: str) -> float:
+        """Give the squared coefficient of variation of a kind's lengths, as of a lognormal one; 1 at most."""
+        known = self._kinds.get(kind)
+        return min(1.0, math.expm1((known.noise if known else NOISE) - LEAST_NOISE))
+
     def forget(self, worker: str) -> None:
         """Let go of a worker."""
         self._workers.pop(worker, None)
