@@ -45,10 +45,22 @@ class Graph:
     def longest_chain(self) -> float:
         """Seconds of the tasks that have to be done one after the other."""
         ends: dict[Any, float] = {}
-        for key in _in_order(self.tasks):
+        for key in self.in_order():
             seconds, needs = self.tasks[key]
             ends[key] = seconds + max((ends[need] for need in needs), default=0.0)
         return max(ends.values())
+
+    def in_order(self) -> Iterator[Any]:
+        """Give keys, each after those that it needs."""
+        done: set[Any] = set()
+        for first in self.tasks:
+            stack = [first]
+            while stack:
+                if missing := [need for need in self.tasks[stack[-1]][1] if need not in done]:
+                    stack += missing
+                elif (key := stack.pop()) not in done:
+                    done.add(key)
+                    yield key
 
     def bound(self, speeds: list[float]) -> float:
         """Give the least possible seconds, for the speeds of all threads."""
@@ -73,18 +85,6 @@ class Graph:
 def named(key: Any, token: str) -> Any:
     """Give the key's name for one computation; prefix and group stay what they are for Dask."""
     return (f"{key[0]}{token}", *key[1:]) if isinstance(key, tuple) else f"{key}{token}"
-
-
-def _in_order(tasks: Mapping[Any, tuple[float, frozenset[Any]]]) -> Iterator[Any]:
-    done: set[Any] = set()
-    for first in tasks:
-        stack = [first]
-        while stack:
-            if missing := [need for need in tasks[stack[-1]][1] if need not in done]:
-                stack += missing
-            elif (key := stack.pop()) not in done:
-                done.add(key)
-                yield key
 
 
 def equal(number: int, seconds: float, _seed: int = 0) -> Graph:

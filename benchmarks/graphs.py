@@ -3,9 +3,10 @@
     .venv/bin/python benchmarks/graphs.py [--real] [--work TEXT]... [--repetitions N] [--report FILE] [ROOM ...]
 
 Figures are parts of the least possible time: summed work by summed speed, or the longest chain at the fastest worker's
-speed if that is more. The scheduler is Dask's own, with workers and a clock that are simulated, so that figures say
-where tasks were placed, and nothing of what else this machine did. With --real, workers are processes whose tasks
-sleep as long as their work would take a worker of that speed; all ways are timed in turn.
+speed if that is more. What would be "with foresight" is what a list scheduler reaches of it that knows all lengths and
+speeds, and for which nothing but tasks takes time. The scheduler is Dask's own, with workers and a clock that are
+simulated, so that figures say where tasks were placed, and nothing of what else this machine did. With --real, workers
+are processes whose tasks sleep as long as their work would take a worker of that speed; all ways are timed in turn.
 
 The room "1,000 workers" shows what a task costs the scheduler, in processor time.
 """
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
+from _foresight import finish_with_foresight
 from _graphs import WORKS, Graph, chains, equal, tree
 from _page import Compared, write
 from _pairs import matching, seconds, show_machine
@@ -73,7 +75,9 @@ def measure(room: str, work: str, repetitions: int, *, real: bool) -> Compared:
     graphs = [make(seed) for seed in range(repetitions)]
     bounds = [graph.bound(speeds) for graph in graphs]
     found = (slept if real else simulated)(room, graphs)
-    print(f"{room}, {work}, {len(graphs[0].tasks)} tasks: {'; '.join(_parts(bounds, found))}", flush=True)
+    possible = bounds[-1] / finish_with_foresight(graphs[-1], speeds)
+    parts = [*_parts(bounds, found), f"of the last, {possible:.2f} with foresight"]
+    print(f"{room}, {work}, {len(graphs[0].tasks)} tasks: {'; '.join(parts)}", flush=True)
     workers = [Worker(f"worker-{place}", "", threads, 0) for place, (_, threads) in enumerate(ROOMS[room])]
     return Compared(room, work, bounds[-1], workers, {way: runs[-1] for way, runs in found.items()})
 
