@@ -38,9 +38,9 @@ SURELY = 2.0
 STEP = 1.05
 #: Seconds that it takes to get data from another worker, besides its bytes.
 LATENCY = 0.01
-#: Seconds of a task, at most, for which a worker gets one more than it has threads: before a longer one, the moment
-#: until the next arrives does not matter, but that no faster worker can have it any more.
-PREFETCH = 0.1
+#: Seconds of a task, at most, for which a worker gets one more than it has threads, and one of the fastest: before a
+#: longer one, the moment until the next arrives does not matter, but that no faster worker can have it any more.
+PREFETCH, PREFETCH_FASTEST = 0.1, 1.0
 #: A task that is late by so many seconds is expected to take as long again, times this: its worker may hang.
 LATE = 0.5
 #: Of how much a thread is slowed down when all others of its worker are busy; this decides between equals alone.
@@ -67,7 +67,7 @@ class SpeedAwareScheduler(Scheduler):
         Whether speeds count.
     pace, fastest : dict of str to float, float
         Their speeds by address, where the mean of all threads is 1, and the greatest; `scale` is that mean in units of
-        `speeds`.
+        `speeds`, and `by_pace` has those that run, the fastest first.
     began : dict of str to float
         By address: when, as a mean, a worker's threads began with what they do.
     held : set of WorkerState
@@ -85,6 +85,7 @@ class SpeedAwareScheduler(Scheduler):
     pace: dict[str, float]
     fastest: float
     scale: float
+    by_pace: list[WorkerState]
     began: dict[str, float]
     held: set[WorkerState]
     deadline: float
@@ -194,7 +195,7 @@ class SpeedAwareScheduler(Scheduler):
             self._plan()
         pool: Iterable[WorkerState] = self.idle_task_count
         if len(self.idle_task_count) > SMALL_ROOM:
-            pool = nlargest(OTHERS, pool, key=self._worth_a_look)
+            pool = self._fastest_of(self.idle_task_count)
         if ready := [(self.end_of_next(ws), ws) for ws in pool if self._takes_next(ws)]:
             end, ws = min(ready, key=lambda each: each[0])
             if end[0] <= self.deadline - monotonic():
@@ -218,12 +219,17 @@ class SpeedAwareScheduler(Scheduler):
     def _has_a_thread(ws: WorkerState) -> bool:
         return len(ws.processing) - len(ws.long_running) < ws.nthreads
 
-    def _worth_a_look(self, ws: WorkerState) -> tuple[bool, float]:
-        return len(ws.processing) < ws.nthreads, self.pace.get(ws.address, 1.0)
+    def _fastest_of(self, pool: set[WorkerState]) -> list[WorkerState]:
+        """Give the fastest few of many, of those with a free thread if there are any."""
+        known = (ws for ws in self.by_pace if ws in pool)
+        free = list(islice((ws for ws in known if self._has_a_thread(ws)), OTHERS))
+        return free or nlargest(OTHERS, pool, key=self.pace_of)
 
     def _takes_next(self, ws: WorkerState) -> bool:
         """Tell whether a worker has a free thread, or does tasks so fast that one may wait there."""
-        return self._has_a_thread(ws) or self.unit / self.pace_of(ws) <= PREFETCH
+        pace = self.pace_of(ws)
+        longest = PREFETCH_FASTEST if pace >= self.fastest else PREFETCH
+        return self._has_a_thread(ws) or self.unit / pace <= longest
 
     def end_of_next(self, ws: WorkerState) -> tuple[float, float]:
         """Give the seconds until a worker will have done one more task of the queue, and how full it is."""
@@ -340,6 +346,7 @@ class SpeedAwareScheduler(Scheduler):
             self.scale = math.fsum(speed * ws.nthreads for ws, speed in speeds.items()) / threads
             self.pace = {ws.address: STEP ** round(math.log(speed / self.scale, STEP)) for ws, speed in speeds.items()}
             self.fastest = max(self.pace.values())
+            self.by_pace = sorted(self.running, key=self.pace_of, reverse=True)
 
     def weigh_now_and_then(self) -> None:
         """Do so unless it was done a moment ago."""
@@ -360,7 +367,7 @@ class SpeedAwareScheduler(Scheduler):
     def _set_uneven(self, *, value: bool) -> None:
         if value != self.uneven:
             self.uneven = value
-            self.pace, self.fastest, self.scale = {}, 1.0, 1.0
+            self.pace, self.fastest, self.scale, self.by_pace = {}, 1.0, 1.0, []
             self._release_held()
             for ws in self.workers.values():
                 self.check_idle_saturated(ws)
@@ -479,7 +486,8 @@ def install(scheduler: Scheduler, speeds: Speeds) -> SpeedAwareScheduler:
     scheduler.__class__ = SpeedAwareScheduler
     scheduler = cast("SpeedAwareScheduler", scheduler)
     scheduler.speeds, scheduler.uneven = speeds, False
-    scheduler.pace, scheduler.fastest, scheduler.scale, scheduler.began, scheduler.held = {}, 1.0, 1.0, {}, set()
+    scheduler.pace, scheduler.fastest, scheduler.scale, scheduler.by_pace = {}, 1.0, 1.0, []
+    scheduler.began, scheduler.held = {}, set()
     scheduler.deadline = scheduler.planned = scheduler.stolen = scheduler.weighed = 0.0
     scheduler.unit, scheduler.variation, scheduler.seceded = scheduler.UNKNOWN_TASK_DURATION, 0.0, set()
     scheduler.asked = scheduler.planned_for = None
