@@ -22,8 +22,9 @@ from distributed import Scheduler
 from distributed.core import Status
 from distributed.scheduler import ClientState, WorkerState
 
-import tritoncluster.placement.scheduler as placement
+import tritoncluster.placement.replaced.scheduler as replaced
 from tritoncluster.placement import Placement
+from tritoncluster.placement.replaced import install
 from tritoncluster.placement.speeds import Speeds
 from tritoncluster.record import Span
 
@@ -197,7 +198,7 @@ class Room:
             )
             self.deciding += time.process_time() - before
         self._every(self.stealing, s.extensions["stealing"].balance)
-        if isinstance(s, placement.SpeedAwareScheduler):
+        if isinstance(s, replaced.SpeedAwareScheduler):
             self._every(0.1, s.look_again)
         left = list(wanted)
         while left:
@@ -249,9 +250,9 @@ def simulate(workers: list[tuple[float, int]], graphs: list[Graph], *, placed: b
             scheduler = Scheduler(dashboard_address=":0")
             interval = scheduler.extensions["stealing"]._callback_time  # noqa: SLF001
             if placed:
-                scheduler.add_plugin(Placement(placement.install(scheduler, Speeds())))
+                scheduler.add_plugin(Placement(install(scheduler, Speeds())))
             room = Room(scheduler, workers, interval)
-            placement.monotonic = lambda: room.now
+            replaced.monotonic = lambda: room.now
             runs = [room.compute(graph, str(place)) for place, graph in enumerate(graphs)]
             return Done(runs, room.deciding / room.answers * 1e6)
 

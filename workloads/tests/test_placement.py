@@ -17,8 +17,10 @@ from own_cluster import own_cluster
 from tritoncluster.errors import InputError
 from tritoncluster.known_speeds import ANY_WORK, METADATA
 from tritoncluster.placement import SETTING, dask_setup
-from tritoncluster.placement import scheduler as inside
-from tritoncluster.placement.scheduler import Shape, SpeedAwareScheduler, SpeedAwareStealing
+from tritoncluster.placement.replaced import scheduler as inside
+from tritoncluster.placement.replaced.scheduler import SpeedAwareScheduler
+from tritoncluster.placement.replaced.shape import Shape
+from tritoncluster.placement.replaced.stealing import SpeedAwareStealing
 
 #: Seconds of a task at the fastest worker's speed, as the scheduler is told: long beside what a test takes.
 LONG = 100.0
@@ -369,7 +371,7 @@ async def test_speeds_are_learned_from_tasks_and_shared_with_balanced_runs(
     await client.gather(client.map(sleep, [0.02] * 60, pure=False))
     assert s.uneven
     s.plugins["tritoncluster-placement"]._looked = 0.0
-    await until(lambda: ANY_WORK in s.task_metadata.get(METADATA, {}))
+    await until(lambda: len(s.task_metadata.get(METADATA, {}).get(ANY_WORK, {})) == 2)
     left = await client.get_metadata([METADATA, ANY_WORK], default={})
     assert left[str(one.name)] > 3 * left[str(other.name)]
     known = await client.get_metadata([METADATA, ANY_WORK], default={})

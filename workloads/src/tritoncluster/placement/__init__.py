@@ -15,7 +15,9 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from tornado.ioloop import PeriodicCallback
 
 from tritoncluster.errors import InputError
-from tritoncluster.placement.scheduler import Shape, SpeedAwareScheduler, install
+from tritoncluster.placement.replaced import install
+from tritoncluster.placement.replaced.scheduler import SpeedAwareScheduler
+from tritoncluster.placement.replaced.shape import Shape
 from tritoncluster.placement.speeds import Speeds
 from tritoncluster.placement.table import EXPIRES, Table
 

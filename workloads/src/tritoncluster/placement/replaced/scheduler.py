@@ -1,29 +1,14 @@
-"""What is replaced in Dask's scheduler, which does not promise to keep it; nothing else touches its inside.
+"""A scheduler that places tasks where they end first."""
 
-One scheduler and its work stealing become instances of subclasses; others in this process stay as they are. As long as
-workers are equally fast, as far as is known, Dask's own methods decide.
-"""
-
-import hashlib
-import inspect
 import math
 from collections.abc import Iterable, Iterator
 from heapq import nlargest
 from itertools import islice
 from time import monotonic
-from typing import Any, ClassVar, cast
+from typing import Any
 
 from distributed import Scheduler
-from distributed.scheduler import (
-    SchedulerState,
-    TaskGroup,
-    TaskPrefix,
-    TaskState,
-    TaskStateState,
-    WorkerState,
-    _worker_full,
-)
-from distributed.stealing import WorkStealing
+from distributed.scheduler import TaskGroup, TaskPrefix, TaskState, TaskStateState, WorkerState, _worker_full
 
 from tritoncluster.placement.plan import Slots, finish_time
 from tritoncluster.placement.speeds import Speeds
@@ -385,115 +370,3 @@ class SpeedAwareScheduler(Scheduler):
             self.held = {ws for ws in self.held if ws.address != address}
             self.began.pop(address, None)
             self.pace.pop(address, None)
-
-
-class SpeedAwareStealing(WorkStealing):
-    """Work stealing that moves a task only to where it ends sooner."""
-
-    scheduler: SpeedAwareScheduler
-
-    def _combined_occupancy(self, ws: WorkerState, *, occupancies: dict[WorkerState, float]) -> float:
-        found = float(super()._combined_occupancy(ws, occupancies=occupancies))
-        return found / self.scheduler.pace_of(ws)
-
-    def stealing_objective(
-        self, ts: TaskState, ws: WorkerState, *, occupancies: dict[WorkerState, float]
-    ) -> tuple[float, ...]:
-        """Give what is least where the task ends first, with what is being stolen."""
-        if not self.scheduler.uneven or ts.actor:
-            return super().stealing_objective(ts, ws, occupancies=occupancies)
-        start = 0.0
-        if len(ws.processing) - len(ws.long_running) + self.in_flight_tasks[ws] >= ws.nthreads:
-            coming = self.in_flight_occupancy[ws] / self.scheduler.pace_of(ws) / ws.nthreads
-            start = self.scheduler.start_on(ws) + max(0.0, coming)
-        return (self.scheduler.finish_on(ts, ws, start), ws.nbytes)
-
-    def put_key_in_stealable(self, ts: TaskState) -> None:
-        """Note that a task may be stolen."""
-        super().put_key_in_stealable(ts)
-        # Dask looks at all tasks of a kind again, whenever one ends, if their length is not its own mean.
-        if self.scheduler.uneven and self.scheduler.speeds.seconds(ts.prefix.name) is not None:
-            self.unknown_durations.pop(ts.prefix.name, None)
-
-    def _get_thief(
-        self,
-        scheduler: SchedulerState,
-        ts: TaskState,
-        potential_thieves: set[WorkerState],
-        *,
-        occupancies: dict[WorkerState, float],
-    ) -> WorkerState | None:
-        if self.scheduler.uneven and len(potential_thieves) > SMALL_ROOM and scheduler.valid_workers(ts) is None:
-            # Of many that are idle, a slow one is never the best.
-            potential_thieves = set(nlargest(SMALL_ROOM, potential_thieves, key=self.scheduler.pace_of))
-        thief = super()._get_thief(scheduler, ts, potential_thieves, occupancies=occupancies)
-        victim = ts.processing_on
-        if not self.scheduler.uneven or thief is None or victim is None or ts.actor:
-            return thief
-        # Where it is now, it is done by when all is done that waits there.
-        there = self.scheduler.start_on(victim)
-        return thief if self.stealing_objective(ts, thief, occupancies=occupancies)[0] < there else None
-
-    def move_task_confirm(self, *, key: str, state: str, stimulus_id: str, worker: str | None = None) -> None:
-        """Take note of the victim's answer; a task changes workers without a transition."""
-        super().move_task_confirm(key=key, state=state, stimulus_id=stimulus_id, worker=worker)
-        ts = self.scheduler.tasks.get(key)
-        if ts and ts.processing_on and ts.processing_on.address != worker:
-            self.scheduler.note_start(ts.processing_on)
-
-
-class Shape:
-    """What is relied on: all that is replaced, and what calls it or is called."""
-
-    METHODS: ClassVar = {
-        Scheduler: (
-            *("_add_to_processing", "_exit_processing_common", "_calc_occupancy", "_get_prefix_duration"),
-            *("_transition_queued_processing", "_transition_waiting_processing", "_transition_waiting_queued"),
-            *("check_idle_saturated", "decide_worker_non_rootish", "decide_worker_rootish_queuing_enabled"),
-            *(
-                "get_comm_cost",
-                "handle_long_running",
-                "is_rootish",
-                "is_unoccupied",
-                "stimulus_queue_slots_maybe_opened",
-            ),
-            *("valid_workers", "worker_objective"),
-        ),
-        WorkerState: ("add_to_processing", "remove_from_processing"),
-        WorkStealing: (
-            *("_combined_occupancy", "_get_thief", "balance", "move_task_confirm", "put_key_in_stealable"),
-            *("stealing_objective", "transition"),
-        ),
-    }
-    #: Of their sources, in the version that all of this was tried with.
-    TRIED = "0ceaf5eff91591a7"
-
-    @classmethod
-    def here(cls) -> str:
-        """Give the hash of the sources that are installed, "" where there are none."""
-        digest = hashlib.sha256()
-        try:
-            for owner, names in cls.METHODS.items():
-                for name in names:
-                    digest.update(inspect.getsource(getattr(owner, name)).encode())
-        except (AttributeError, OSError, TypeError):
-            return ""
-        return digest.hexdigest()[:16]
-
-
-def install(scheduler: Scheduler, speeds: Speeds) -> SpeedAwareScheduler:
-    """Let a scheduler that has not begun to place tasks know of speeds, and give it as what it is then."""
-    scheduler.__class__ = SpeedAwareScheduler
-    scheduler = cast("SpeedAwareScheduler", scheduler)
-    scheduler.speeds, scheduler.uneven = speeds, False
-    scheduler.pace, scheduler.fastest, scheduler.scale, scheduler.by_pace = {}, 1.0, 1.0, []
-    scheduler.began, scheduler.held = {}, set()
-    scheduler.deadline = scheduler.planned = scheduler.stolen = scheduler.weighed = 0.0
-    scheduler.unit, scheduler.variation, scheduler.seceded = scheduler.UNKNOWN_TASK_DURATION, 0.0, set()
-    scheduler.asked = scheduler.planned_for = None
-    # Those were bound before.
-    scheduler.stream_handlers["long-running"] = scheduler.handle_long_running
-    if stealing := scheduler.extensions.get("stealing"):
-        stealing.__class__ = SpeedAwareStealing
-        scheduler.stream_handlers["steal-response"] = stealing.move_task_confirm
-    return scheduler
