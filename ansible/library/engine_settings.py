@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.tritoncluster_engine import settings_of
-from ansible.module_utils.tritoncluster_host import text
+from ansible.module_utils.tritoncluster_host import text, write
 
 DOCUMENTATION = """
 module: engine_settings
@@ -73,16 +71,6 @@ def missing(owners: dict[str, object], wanted: dict[str, object]) -> dict[str, o
     """Choose what there is room for beside the owner's."""
     taken = {name for name, others in CLASHES.items() if set(owners).intersection(others)}
     return {name: value for name, value in wanted.items() if name not in owners and name not in taken}
-
-
-def write(module: AnsibleModule, path: Path, content: str) -> None:
-    """Put a file in place, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=str(path.parent))
-    with os.fdopen(handle, "w") as file:
-        file.write(content)
-    Path(temporary).chmod(0o644)
-    module.atomic_move(temporary, str(path), unsafe_writes=False)
 
 
 class Settings:

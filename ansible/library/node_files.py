@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.tritoncluster_host import write
 
 DOCUMENTATION = """
 module: node_files
@@ -49,14 +48,6 @@ def read(path: Path) -> str | None:
         return path.read_text()
     except FileNotFoundError:
         return None
-
-
-def write(module: AnsibleModule, path: Path, content: str) -> None:
-    """Put a file in place, whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w") as file:
-        file.write(content)
-    module.atomic_move(temporary, str(path), unsafe_writes=False)
 
 
 class Folder:

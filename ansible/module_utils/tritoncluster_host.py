@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def text(path: str) -> str:
@@ -13,6 +15,15 @@ def text(path: str) -> str:
         return Path(path).read_text(errors="replace").strip("\0\n ")
     except OSError:
         return ""
+
+
+def write(module: Any, path: Path, content: str) -> None:
+    """Let a module put a file in place, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "w") as file:
+        file.write(content)
+    module.atomic_move(temporary, str(path), unsafe_writes=False)
 
 
 def output(*command: str) -> str:
