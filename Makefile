@@ -53,7 +53,7 @@ test-molecule: engine setup ## A room of hosts as containers, through SSH
 test-lifecycle: engine setup ## A second room, in which everything changes; half an hour
 	@$(molecule) lifecycle
 
-test-raspberry-pi: engine setup ## A Raspberry Pi from a blank card on, emulated, beside a host as container; CARD=slow
+test-raspberry-pi: engine setup ## A Raspberry Pi from a blank card on, emulated, beside a host; CARD=slow
 	@export PYTEST_ADDOPTS="$$PYTEST_ADDOPTS -rP" && $(molecule) raspberry-pi
 
 test-reproducible: engine ## Both images of the last commit, built twice without cache, are the same
