@@ -1,6 +1,8 @@
 """What a run holds in the client: no more than belongs to results that nobody has taken yet."""
 
 import gc
+import sys
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
@@ -29,7 +31,16 @@ def first(pair: list[int]) -> int:
 def held() -> Counter[type]:
     """Count what runs hold, by type."""
     gc.collect()
-    return Counter(type(each) for each in gc.get_objects() if type(each) in KINDS)
+    # A tuple that another thread is about to make is among all objects, and can't be made any more while somebody else
+    # has hold of it: that thread gets a SystemError. So none goes on until the list is gone again.
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(0.5)
+    # Who waits already waits as long as it was before.
+    time.sleep(2 * switching)
+    try:
+        return Counter(type(each) for each in gc.get_objects() if type(each) in KINDS)
+    finally:
+        sys.setswitchinterval(switching)
 
 
 def by_map(client: Client, *, ordered: bool) -> Iterator[int]:
