@@ -22,7 +22,7 @@ from distributed import Scheduler
 from distributed.core import Status
 from distributed.scheduler import ClientState, WorkerState
 
-import tritoncluster.placement.replaced.scheduler as replaced
+import tritoncluster.placement.replaced.scheduler as speed_aware
 from tritoncluster.placement import Placement
 from tritoncluster.placement.replaced import install
 from tritoncluster.placement.speeds import Speeds
@@ -198,7 +198,7 @@ class Room:
             )
             self.deciding += time.process_time() - before
         self._every(self.stealing, s.extensions["stealing"].balance)
-        if isinstance(s, replaced.SpeedAwareScheduler):
+        if isinstance(s, speed_aware.SpeedAwareScheduler):
             self._every(0.1, s.look_again)
         left = list(wanted)
         while left:
@@ -252,7 +252,7 @@ def simulate(workers: list[tuple[float, int]], graphs: list[Graph], *, placed: b
             if placed:
                 scheduler.add_plugin(Placement(install(scheduler, Speeds())))
             room = Room(scheduler, workers, interval)
-            replaced.monotonic = lambda: room.now
+            speed_aware.monotonic = lambda: room.now
             runs = [room.compute(graph, str(place)) for place, graph in enumerate(graphs)]
             return Done(runs, room.deciding / room.answers * 1e6)
 

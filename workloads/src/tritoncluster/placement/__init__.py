@@ -16,7 +16,7 @@ from tornado.ioloop import PeriodicCallback
 
 from tritoncluster.errors import InputError
 from tritoncluster.placement.replaced import install
-from tritoncluster.placement.replaced.scheduler import SpeedAwareScheduler
+from tritoncluster.placement.replaced.scheduler import SpeedAwareScheduler, in_threads
 from tritoncluster.placement.replaced.shape import Shape
 from tritoncluster.placement.speeds import Speeds
 from tritoncluster.placement.table import EXPIRES, Table
@@ -95,7 +95,7 @@ class Placement(SchedulerPlugin):
         if finish == "memory" and not seceded and not ts.worker_restrictions:
             spans = kwargs.get("startstops") or ()
             seconds = sum(span["stop"] - span["start"] for span in spans if span["action"] == "compute")
-            used = min(1.0, (len(ws.processing) - len(ws.long_running) + 1) / ws.nthreads)
+            used = min(1.0, (in_threads(ws) + 1) / ws.nthreads)
             # Threads of one machine slow each other down, and speed is that of a machine with work.
             scheduler.speeds.learn(str(ws.name), ts.prefix.name, seconds, certainty=used**2)
             scheduler.weigh_now_and_then()

@@ -136,13 +136,15 @@ class Speeds:
 
     def varies(self, kind: str) -> float:
         """Give by which factor tasks of a kind differ in length, as one standard deviation of logarithms."""
-        known = self._kinds.get(kind)
-        return math.exp(math.sqrt(known.noise if known else NOISE))
+        return math.exp(math.sqrt(self._noise(kind)))
 
     def variation(self, kind: str) -> float:
         """Give the squared coefficient of variation of a kind's lengths, as of a lognormal one; 1 at most."""
+        return min(1.0, math.expm1(self._noise(kind) - LEAST_NOISE))
+
+    def _noise(self, kind: str) -> float:
         known = self._kinds.get(kind)
-        return min(1.0, math.expm1((known.noise if known else NOISE) - LEAST_NOISE))
+        return known.noise if known else NOISE
 
     def forget(self, worker: str) -> None:
         """Let go of a worker."""

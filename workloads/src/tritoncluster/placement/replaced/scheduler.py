@@ -41,6 +41,15 @@ TOLERANCE, MOMENT = 0.02, 0.005
 SAMPLE = 50
 
 
+def in_threads(ws: WorkerState) -> int:
+    """Count the tasks that have a thread of the worker, or wait for one; those that seceded do not."""
+    return len(ws.processing) - len(ws.long_running)
+
+
+def _has_a_thread(ws: WorkerState) -> bool:
+    return in_threads(ws) < ws.nthreads
+
+
 class SpeedAwareScheduler(Scheduler):
     """A scheduler that places tasks where they end first. `install` makes one; `__init__` is not called.
 
@@ -97,7 +106,7 @@ class SpeedAwareScheduler(Scheduler):
 
     def start_on(self, ws: WorkerState) -> float:
         """Give the seconds until a thread of the worker is free."""
-        tasks = len(ws.processing) - len(ws.long_running)
+        tasks = in_threads(ws)
         return self._threads_free(ws, tasks) if tasks >= ws.nthreads else 0.0
 
     def _threads_free(self, ws: WorkerState, tasks: int) -> float:
@@ -194,27 +203,22 @@ class SpeedAwareScheduler(Scheduler):
         """Let Dask decide, but for long tasks on workers of which nothing is known: there none waits for a thread."""
         ws = super().decide_worker_rootish_queuing_enabled()
         ts = self.queued.peek() if self.queued else self.asked
-        if ws is None or self._has_a_thread(ws) or ts is None or 0 <= ts.prefix.duration_average <= PREFETCH:
+        if ws is None or _has_a_thread(ws) or ts is None or 0 <= ts.prefix.duration_average <= PREFETCH:
             return ws
         # That was the one that has least to do.
         self.idle_task_count = {each for each in self.idle_task_count if self.speeds.knows(str(each.name))}
         return super().decide_worker_rootish_queuing_enabled()
 
-    @staticmethod
-    def _has_a_thread(ws: WorkerState) -> bool:
-        return len(ws.processing) - len(ws.long_running) < ws.nthreads
-
     def _fastest_of(self, pool: set[WorkerState]) -> list[WorkerState]:
         """Give the fastest few of many, of those with a free thread if there are any."""
-        known = (ws for ws in self.by_pace if ws in pool)
-        free = list(islice((ws for ws in known if self._has_a_thread(ws)), OTHERS))
-        return free or nlargest(OTHERS, pool, key=self.pace_of)
+        free = (ws for ws in self.by_pace if ws in pool and _has_a_thread(ws))
+        return list(islice(free, OTHERS)) or nlargest(OTHERS, pool, key=self.pace_of)
 
     def _takes_next(self, ws: WorkerState) -> bool:
         """Tell whether a worker has a free thread, or does tasks so fast that one may wait there."""
         pace = self.pace_of(ws)
         longest = PREFETCH_FASTEST if pace >= self.fastest else PREFETCH
-        return self._has_a_thread(ws) or self.unit / pace <= longest
+        return _has_a_thread(ws) or self.unit / pace <= longest
 
     def end_of_next(self, ws: WorkerState) -> tuple[float, float]:
         """Give the seconds until a worker will have done one more task of the queue, and how full it is."""
@@ -261,7 +265,7 @@ class SpeedAwareScheduler(Scheduler):
 
     def _slots(self, ws: WorkerState) -> Iterable[Slots]:
         own = self.unit / self.pace_of(ws)
-        tasks = len(ws.processing) - len(ws.long_running)
+        tasks = in_threads(ws)
         if tasks < ws.nthreads:
             yield Slots(ws.nthreads - tasks, 0.0, own)
         if tasks:
@@ -300,13 +304,13 @@ class SpeedAwareScheduler(Scheduler):
 
     def note_start(self, ws: WorkerState) -> None:
         """Note that a worker has one task more."""
-        running = len(ws.processing) - len(ws.long_running)
+        running = in_threads(ws)
         if 0 < running <= ws.nthreads:
             self._began_one(ws, running)
 
     def note_end(self, ws: WorkerState) -> None:
         """Note that a worker has one task less."""
-        if len(ws.processing) - len(ws.long_running) >= ws.nthreads:
+        if not _has_a_thread(ws):
             self._began_one(ws, ws.nthreads)
 
     def _began_one(self, ws: WorkerState, running: int) -> None:

@@ -17,14 +17,8 @@ class Shape:
             *("_add_to_processing", "_exit_processing_common", "_calc_occupancy", "_get_prefix_duration"),
             *("_transition_queued_processing", "_transition_waiting_processing", "_transition_waiting_queued"),
             *("check_idle_saturated", "decide_worker_non_rootish", "decide_worker_rootish_queuing_enabled"),
-            *(
-                "get_comm_cost",
-                "handle_long_running",
-                "is_rootish",
-                "is_unoccupied",
-                "stimulus_queue_slots_maybe_opened",
-            ),
-            *("valid_workers", "worker_objective"),
+            *("get_comm_cost", "handle_long_running", "is_rootish", "is_unoccupied"),
+            *("stimulus_queue_slots_maybe_opened", "valid_workers", "worker_objective"),
         ),
         WorkerState: ("add_to_processing", "remove_from_processing"),
         WorkStealing: (

@@ -5,7 +5,7 @@ from heapq import nlargest
 from distributed.scheduler import SchedulerState, TaskState, WorkerState
 from distributed.stealing import WorkStealing
 
-from tritoncluster.placement.replaced.scheduler import SMALL_ROOM, SpeedAwareScheduler
+from tritoncluster.placement.replaced.scheduler import SMALL_ROOM, SpeedAwareScheduler, in_threads
 
 
 class SpeedAwareStealing(WorkStealing):
@@ -24,7 +24,7 @@ class SpeedAwareStealing(WorkStealing):
         if not self.scheduler.uneven or ts.actor:
             return super().stealing_objective(ts, ws, occupancies=occupancies)
         start = 0.0
-        if len(ws.processing) - len(ws.long_running) + self.in_flight_tasks[ws] >= ws.nthreads:
+        if in_threads(ws) + self.in_flight_tasks[ws] >= ws.nthreads:
             coming = self.in_flight_occupancy[ws] / self.scheduler.pace_of(ws) / ws.nthreads
             start = self.scheduler.start_on(ws) + max(0.0, coming)
         return (self.scheduler.finish_on(ts, ws, start), ws.nbytes)
