@@ -107,6 +107,40 @@ def test_equal_items_end_within_one_item_of_the_ideal(speeds, earlier):
     assert result.seconds <= 1.05 * result.bound + 0.2 + 2 * 0.01 / min(speeds)
 
 
+@given(
+    speeds=st.lists(st.floats(0.5, 500), min_size=1, max_size=12),
+    known=st.booleans(),
+    more=st.integers(0, 2000),
+)
+def test_a_run_begins_as_soon_as_more_items_would_change_none_of_its_first_pieces(speeds, known, more):
+    names = [str(place) for place in range(len(speeds))]
+
+    def queue() -> Queue:
+        made = Queue(dict(zip(names, speeds, strict=True)) if known else {})
+        for name in names:
+            made.add_worker(name, name, 1)
+        return made
+
+    def first_pieces(number: int) -> list[tuple[str, int]]:
+        full = queue()
+        for _ in range(number):
+            full.add()
+        return [(chunk.worker.name, len(chunk.items)) for chunk in full.decide(0.0).sent]
+
+    growing, needed = queue(), 0
+    while not growing.may_begin(0.0):
+        growing.add()
+        needed += 1
+    assert first_pieces(needed) == first_pieces(needed + more)
+
+
+def test_no_run_begins_while_a_longer_item_may_come():
+    queue = queue_of({"fast": 1.0, "slow": 0.25}, 100)
+    assert queue.may_begin(0.0)
+    queue.add(cost=2.0)
+    assert not queue.may_begin(0.0)
+
+
 def test_long_items_are_begun_first():
     begun: list[int] = []
 

@@ -47,8 +47,9 @@ def take_chunk(pool: Pool, items: Items, worker: Worker, room: float, *, ahead: 
         return [items.take()]
     if not ahead and not pool.helps(worker, room):
         return []
-    # The answer of a slow worker takes longer than the others': it is computed earlier by as much.
-    room -= pool.delay(worker)
+    # The answer of a slow worker takes longer than the others': it is computed earlier by as much. The way there, which
+    # is half of it, costs nothing where it has enough to run.
+    room -= pool.delay(worker) / 2 if ahead else pool.delay(worker)
     # With cost c, speed s and the power P of all: here, an item takes c / s, and spares all others together c / P. Up
     # to the difference, c / s (1 - s / P), it must fit into the room; for the rest, its end here may be late.
     fits = 1 - speed / (pool.power or speed)

@@ -32,8 +32,8 @@ from tritoncluster.errors import ClusterLostError, WorkersLostError
 #: Seconds between looks at what is late, and at which workers are there (more for many workers: the scheduler has to
 #: describe each).
 TICK, LOOK_AT_WORKERS, LOOK_AT_EACH = 0.1, 0.5, 0.002
-#: Seconds after which chunks are sent although more items may come.
-START = 0.1
+#: Seconds after which chunks are sent although more items may come; between looks at whether they may be sent before.
+START, GLANCE = 0.1, 0.005
 #: Seconds to wait for a first worker, or for another one when all are gone.
 WAIT_FOR_WORKERS = 120.0
 #: Bytes of arguments that wait for an answer, above which no more are taken in; but always so many items a thread.
@@ -162,11 +162,8 @@ class Driver:
         """Do all that is to be done, to the end."""
         try:
             self._supervise(self._watch())
-            # The first chunks are cut with a view of all.
-            while not self.ended and (
-                not self._looked or (not self.started and time.monotonic() < self._begin + START)
-            ):
-                await self._sleep()
+            while not self.ended and not self._may_begin(time.monotonic()):
+                await self._sleep(GLANCE)
             self.started = True
             while not self.ended:
                 self._step()
@@ -202,10 +199,17 @@ class Driver:
         elif error := task.exception():
             self._fail(self.lost if self._scheduler.gone else error)
 
-    async def _sleep(self) -> None:
+    def _may_begin(self, now: float) -> bool:
+        """Tell whether to cut the first chunks: with a view of all items, or of so many that more change nothing."""
+        if not self._looked:
+            return False
+        self._take_in()
+        return self.started or now >= self._begin + START or self._queue.may_begin(now)
+
+    async def _sleep(self, seconds: float = TICK) -> None:
         """Wait for what happens, but not for long."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), TICK)
+            await asyncio.wait_for(self._wake.wait(), seconds)
         self._wake.clear()
 
     def _speeds_to_leave(self) -> dict[str, float]:

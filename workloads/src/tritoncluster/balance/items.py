@@ -18,11 +18,15 @@ class Items:
         Items without an answer.
     waiting_cost : float
         Cost of all that wait.
+    alike : bool
+        Whether all that were added cost the same.
     """
 
     def __init__(self) -> None:
         self.left = 0
         self.waiting_cost = 0.0
+        self.alike = True
+        self._cost: float | None = None
         self._added = self._waiting = 0
         # The first of it waits indeed; others may no longer.
         self._heap: list[tuple[float, int, Item]] = []
@@ -30,6 +34,8 @@ class Items:
     def add(self, cost: float, payload: object) -> Item:
         """Take in an item, which waits."""
         item = Item(self._added, cost if cost > 0 and math.isfinite(cost) else 1.0, payload)
+        self.alike = self.alike and self._cost in (None, item.cost)
+        self._cost = item.cost
         self._added += 1
         self.left += 1
         self._wait(item)

@@ -36,7 +36,7 @@ from tritoncluster.balance.model import (
     WorkerState,
     following,
 )
-from tritoncluster.balance.pool import LOOK_INTERVAL, Pool
+from tritoncluster.balance.pool import LOOK_INTERVAL, NEAR, Pool
 from tritoncluster.balance.speculation import split_running, steal_queued
 
 #: Seconds before which no chunk is a straggler.
@@ -171,6 +171,18 @@ class Queue:
         Whoever can ask them calls `suspect` for those that do not answer.
         """
         return stragglers.doubtful(self._pool, now)
+
+    def may_begin(self, now: float) -> bool:
+        """Tell whether the first chunks would be no others if more items were known than those that were added."""
+        self._pool.refresh(now)
+        first = self._items.first
+        # Of items that are not alike, the longest come first.
+        if first is None or not self._items.alike:
+            return False
+        # A thread gets two chunks at first, one of them for when it is done with the other. Of whom nothing is known
+        # gets an item each; a chunk of some seconds may have one more than fits.
+        left = self._items.waiting_cost - 2 * self._pool.threads * first.cost
+        return left >= 0 and (not self._pool.power or self._pool.end(left, now) > now + NEAR)
 
     # What follows.
 
