@@ -62,12 +62,28 @@ def test_a_job_that_is_left_alone_is_brought_later_and_kept_in_a_backup(tmp_path
     assert [len(step["machines"]) for step in found["result"]["steps"]] == [1, 3]
     # The desktop's, by the inventory.
     assert [each["watts"] for each in found["result"]["machines"] if each["watts"]] == [120]
+    home = "/var/lib/tritoncluster/notebooks"
+    on("desktop").check_output(f"echo saved | install -o tritoncluster -m 0600 /dev/stdin {home}/teacher/notes")
     play("backup", f"backups={tmp_path / 'backups'}")
-    (file,) = (tmp_path / "backups").iterdir()
+    notebooks, jobs = sorted((tmp_path / "backups").iterdir(), reverse=True)
     workload = "cd /opt/tritoncluster/workload && docker compose run --rm --no-TTY workload"
     on("desktop").check_output(f"{workload} jobs remove {job}")
-    play("backup", f"restore={file}")
+    play("backup", f"restore={jobs}")
     assert job in on("desktop").check_output(f"{workload} jobs list")
+    on("desktop").check_output(f"rm -r {home}/guest && echo newer | tee {home}/teacher/notes")
+    said = play("backup", f"restore={notebooks}")
+    assert "client, guest, teacher" in said
+    notes = on("desktop").file(f"{home}/teacher/notes")
+    assert (notes.content_string, notes.user, notes.mode) == ("saved\n", "tritoncluster", 0o600)
+    assert on("desktop").file(f"{home}-replaced/teacher/notes").content_string == "newer\n"
+    assert on("desktop").file(f"{home}/guest/first-notebook.ipynb").exists
+    assert all(containers(on("desktop"))[f"notebook-{name}"]["State"]["Running"] for name in ("teacher", "guest"))
+
+
+def test_what_is_no_backup_is_not_restored(tmp_path):
+    (tmp_path / "text").write_text("no backup")
+    for file in (tmp_path / "text", tmp_path / "nothing"):
+        assert "say what to restore: -e restore=FILE" in play("backup", f"restore={file}", status=2)
 
 
 @pytest.mark.parametrize(
