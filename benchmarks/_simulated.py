@@ -21,6 +21,7 @@ from dask.utils import key_split
 from distributed import Scheduler
 from distributed.core import Status
 from distributed.scheduler import ClientState, WorkerState
+from tornado.ioloop import PeriodicCallback
 
 import tritoncluster.placement.replaced.scheduler as speed_aware
 from tritoncluster.placement import Placement
@@ -249,6 +250,8 @@ def simulate(workers: list[tuple[float, int]], graphs: list[Graph], *, placed: b
         with dask.config.set(QUIET | config):
             scheduler = Scheduler(dashboard_address=":0")
             interval = scheduler.extensions["stealing"]._callback_time  # noqa: SLF001
+            # As where it runs; here the room does what it would.
+            scheduler.periodic_callbacks["stealing"] = PeriodicCallback(lambda: None, interval * 1000)
             if placed:
                 scheduler.add_plugin(Placement(install(scheduler, Speeds())))
             room = Room(scheduler, workers, interval)

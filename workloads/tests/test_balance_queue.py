@@ -42,6 +42,7 @@ def none_idle_while_work_waits(queue: Queue, now: float) -> None:
     if queue._items.first is None or not any(worker.idle for worker in queue.workers.values()):
         return
     # Others will have done it before an answer of that worker could be there.
+    assert any(worker.chunks for worker in queue.workers.values())
     pool = queue._pool
     assert queue._items.waiting_cost + pool.backlog(now) <= NEAR * pool.power
 
@@ -243,6 +244,24 @@ def test_an_item_that_comes_late_is_sent_though_all_are_slower_than_they_were_kn
     assert queue.left == 0
     queue.add()
     assert queue.decide(0.1).sent
+
+
+@given(
+    speeds=st.lists(st.floats(50, 200), min_size=2, max_size=4),
+    slower=st.lists(st.floats(0.1, 10), min_size=30, max_size=30),
+)
+def test_items_that_come_one_by_one_are_each_sent_at_once_however_wrong_known_speeds_are(speeds, slower):
+    queue = queue_of({str(place): speed for place, speed in enumerate(speeds)}, 0)
+    now = 0.0
+    for factor in slower:
+        queue.add()
+        sent = queue.decide(now).sent
+        assert sent
+        for chunk in sent:
+            seconds = factor * len(chunk.items) / 100
+            now += seconds
+            # A part of the time only was its items': it is shared, or answers late.
+            queue.finished(chunk, [seconds / 10 / len(chunk.items)] * len(chunk.items), now)
 
 
 def test_a_slow_idle_worker_is_no_reason_to_leave_a_piece_whole():

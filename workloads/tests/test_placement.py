@@ -1,8 +1,10 @@
 """Placement by speed in a scheduler of Dask that checks its own state at each transition: validate=True."""
 
 import asyncio
+import gc
 import logging
 import random
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -234,6 +236,83 @@ async def test_a_fast_worker_that_hangs_is_not_waited_for(client: Client, s: Spe
         s.began[address] -= 1000 * LONG
     await until(lambda: all(ws.processing for ws in s.workers.values()))
     assert await end(client, futures) == ["end"] * 10
+
+
+@on_cluster([1.0, 0.5])
+async def test_what_waits_behind_a_task_that_hangs_is_stolen(
+    client: Client, s: SpeedAwareScheduler, fast: Worker, slow: Worker
+) -> None:
+    for worker, seconds in ((fast, 0.01), (slow, 0.02)):
+        for _ in range(20):
+            s.speeds.learn(str(worker.name), "part", seconds)
+    s.weigh()
+
+    def part(name: str) -> str:
+        return Event(name).wait() and name
+
+    # The fast one has something else to do meanwhile.
+    other = client.submit(wait, "end", workers=[fast.address], pure=False)
+    await placed(s, 1)
+    futures = [client.submit(part, "hangs", workers=[slow.address], pure=False)]
+    await until(lambda: slow.state.executing_count)
+    await Event("goes", client=client).set()
+    futures += client.map(part, ["goes"] * 2, pure=False, workers=[slow.address], key=["part-1", "part-2"])
+    await placed(s, 4)
+    # Nothing binds them any more, as if the queue had put them there.
+    for future in futures[1:]:
+        s.tasks[future.key].worker_restrictions = set()
+        s.extensions["stealing"].recalculate_cost(s.tasks[future.key])
+    assert await end(client, [other]) == ["end"]
+    assert await client.gather(futures[1:]) == ["goes"] * 2
+    await Event("hangs", client=client).set()
+    assert await client.gather(futures[:1]) == ["hangs"]
+
+
+@on_cluster([1.0, 0.5])
+async def test_stealing_that_was_stopped_is_stopped(
+    client: Client, s: SpeedAwareScheduler, fast: Worker, slow: Worker
+) -> None:
+    stealing = s.extensions["stealing"]
+    await stealing.stop()
+    futures = client.map(wait, ["end"] * 10, pure=False, workers=[fast.address], allow_other_workers=True, priority=1)
+    await placed(s, 10)
+    for _ in range(5):
+        s.stolen = 0.0
+        s.look_again()
+    assert stealing.count == 0
+    assert await end(client, futures) == ["end"] * 10
+
+
+@own_cluster([2] * 4)
+async def test_workers_are_not_slow_because_one_task_was_short(
+    client: Client, s: Scheduler, first: Worker, *others: Worker
+) -> None:
+    dask_setup(s)
+    GATE[0] = asyncio.Event()
+    long = [client.submit(wait, "end", workers=[worker.address], pure=False) for worker in others]
+    await placed(s, 3)
+    for seconds in (0.01, 0.02):
+        s.speeds.learn(str(first.name), "wait", seconds)
+    for address in s.began:
+        s.began[address] -= LONG
+    s.weigh()
+    assert not s.uneven
+    assert await end(client, long) == ["end"] * 3
+
+
+@on_cluster([1.0, 0.5])
+async def test_a_task_that_nobody_wants_is_let_go(client: Client, s: SpeedAwareScheduler, *_: Worker) -> None:
+    future = client.submit(after, bytes(1_000_000), pure=False)
+    await future
+    task = weakref.ref(s.tasks[future.key])
+    del future
+    await until(lambda: not s.tasks)
+
+    def gone() -> bool:
+        gc.collect()
+        return task() is None
+
+    await until(gone)
 
 
 @on_cluster([1.0, 0.02], threads=2)

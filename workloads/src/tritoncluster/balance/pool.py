@@ -129,7 +129,8 @@ class Pool:
 
     def trip(self, worker: Worker) -> float:
         """Give the seconds in which a chunk reaches a worker and its answer comes back."""
-        speed, fastest = self.speed(worker), self.fastest()
+        # Both as of the last look: beside a speed that is nobody's any more, nobody would be the fastest.
+        speed, fastest = worker.speed, self.fastest()
         return min(LONGEST_TRIP, ROUND_TRIP * max(1.0, fastest / speed)) if speed and fastest else ROUND_TRIP
 
     def delay(self, worker: Worker) -> float:

@@ -77,9 +77,11 @@ class Placement(SchedulerPlugin):
 
     def transition(self, key: Any, start: str, finish: str, *_args: Any, **kwargs: Any) -> None:
         """Learn from a task that has ended."""
-        if "processing" not in (start, finish):
-            return
         scheduler = self._scheduler
+        if "processing" not in (start, finish):
+            if finish == "forgotten":
+                scheduler.forget_task(key)
+            return
         ts = scheduler.tasks.get(key)
         if finish == "processing" and ts and ts.processing_on:
             scheduler.note_start(ts.processing_on)

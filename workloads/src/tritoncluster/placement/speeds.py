@@ -15,6 +15,8 @@ SHORT = 0.005
 UNKNOWN, NOISE, LEAST_NOISE, MOST_NOISE, DRIFT, FIRST = 1.0, 0.05, 0.01, 4.0, 0.002, 0.15
 #: Standard deviations beyond which a task is an outlier, and by how much more doubt one leaves.
 OUTLIER, DOUBT = 3.0, 0.02
+#: Tasks of a kind, after others of it on the same worker, that tell how unlike they are.
+REPEATED = 2
 #: Of a kind's mean length, the weight of the last task, at least.
 RECENT = 0.05
 #: Kinds that are remembered.
@@ -135,8 +137,12 @@ class Speeds:
         return known.seconds if known and known.tasks else None
 
     def varies(self, kind: str) -> float:
-        """Give by which factor tasks of a kind differ in length, as one standard deviation of logarithms."""
-        return math.exp(math.sqrt(self._noise(kind)))
+        """Give by which factor tasks of a kind differ in length, as one standard deviation of logarithms.
+
+        It is infinite before a worker has finished so many of them that it can be told.
+        """
+        known = self._kinds.get(kind)
+        return math.exp(math.sqrt(known.noise)) if known and known.repeated >= REPEATED else math.inf
 
     def variation(self, kind: str) -> float:
         """Give the squared coefficient of variation of a kind's lengths, as of a lognormal one; 1 at most."""

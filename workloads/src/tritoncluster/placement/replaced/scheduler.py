@@ -289,8 +289,9 @@ class SpeedAwareScheduler(Scheduler):
         now = monotonic()
         if now - self.stolen > max(STEAL_EVERY, STEAL_EVERY_WORKER * len(self.workers)):
             self.stolen = now
-            if stealing := self.extensions.get("stealing"):
-                stealing.balance()
+            # There when stealing is on, and not while it is stopped.
+            if "stealing" in self.periodic_callbacks:
+                self.extensions["stealing"].balance()
 
     def handle_long_running(self, key: Any, worker: str, *args: Any, **kwargs: Any) -> None:
         """Note that a task left its thread."""
@@ -365,8 +366,17 @@ class SpeedAwareScheduler(Scheduler):
         """Do what time alone can make necessary: held workers must not wait for a task that never ends."""
         before = self.uneven
         self.weigh_now_and_then()
+        if self.uneven:
+            # Those with more than they have threads for are not idle because a task there was thought to be short.
+            for ws in [ws for ws in self.idle.values() if in_threads(ws) > ws.nthreads]:
+                self.check_idle_saturated(ws, occ=max(ws.occupancy / self.pace_of(ws), self.start_on(ws)))
         if before or self.uneven:
             self.stimulus_queue_slots_maybe_opened(stimulus_id="placement")
+
+    def forget_task(self, key: Any) -> None:
+        """Let go of a task that nobody wants any more, with all that it holds."""
+        if self.asked and self.asked.key == key:
+            self.asked = None
 
     def forget_worker(self, address: str) -> None:
         """Let go of what is kept of a worker that is gone."""

@@ -14,8 +14,9 @@ class SpeedAwareStealing(WorkStealing):
     scheduler: SpeedAwareScheduler
 
     def _combined_occupancy(self, ws: WorkerState, *, occupancies: dict[WorkerState, float]) -> float:
-        found = float(super()._combined_occupancy(ws, occupancies=occupancies))
-        return found / self.scheduler.pace_of(ws)
+        found = float(super()._combined_occupancy(ws, occupancies=occupancies)) / self.scheduler.pace_of(ws)
+        # What waits behind a task that is late, or hangs, waits for that.
+        return max(found, self.scheduler.start_on(ws)) if self.scheduler.uneven else found
 
     def stealing_objective(
         self, ts: TaskState, ws: WorkerState, *, occupancies: dict[WorkerState, float]
