@@ -31,7 +31,9 @@ def own_cluster(threads: Sequence[int], config: dict[str, Any] | None = None, **
     def wrap(test: Callable[..., Any]) -> Callable[[], None]:
         async def body() -> None:
             async with AsyncExitStack() as stack:
-                s = await stack.enter_async_context(Scheduler(host="127.0.0.1", port=0, dashboard=False))
+                s = await stack.enter_async_context(
+                    Scheduler(host="127.0.0.1", port=0, dashboard=False, dashboard_address=":0")
+                )
                 assert s.validate
                 workers = [
                     await stack.enter_async_context(

@@ -171,6 +171,15 @@ async def test_a_long_task_waits_for_a_thread_only_on_a_worker_of_which_somethin
     await end(client, [*futures, more])
 
 
+@own_cluster([2, 2], {"distributed.scheduler.worker-saturation": 2.0})
+async def test_an_owners_worker_saturation_holds(client: Client, s: Scheduler, *_workers: Worker) -> None:
+    dask_setup(s)
+    GATE[0] = asyncio.Event()
+    futures = client.map(wait, ["end"] * 20, pure=False)
+    assert await placed(s, 20) == [4, 4]
+    await end(client, futures)
+
+
 @on_cluster([1.0, 0.02])
 async def test_what_needs_a_slow_workers_data_goes_to_the_fast(
     client: Client, s: Scheduler, fast: Worker, slow: Worker

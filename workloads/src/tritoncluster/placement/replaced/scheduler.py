@@ -39,6 +39,8 @@ STEAL_EVERY, STEAL_EVERY_WORKER = 0.05, 5e-4
 TOLERANCE, MOMENT = 0.02, 0.005
 #: Tasks of the queue that a plan looks at.
 SAMPLE = 50
+#: Dask's own `worker-saturation`; who sets another one means it.
+SATURATION = 1.1
 
 
 def in_threads(ws: WorkerState) -> int:
@@ -202,6 +204,8 @@ class SpeedAwareScheduler(Scheduler):
     def _decide_while_even(self) -> WorkerState | None:
         """Let Dask decide, but for long tasks on workers of which nothing is known: there none waits for a thread."""
         ws = super().decide_worker_rootish_queuing_enabled()
+        if self.WORKER_SATURATION != SATURATION:
+            return ws
         ts = self.queued.peek() if self.queued else self.asked
         if ws is None or _has_a_thread(ws) or ts is None or 0 <= ts.prefix.duration_average <= PREFETCH:
             return ws
