@@ -20,7 +20,7 @@ def install(scheduler: Scheduler, speeds: Speeds) -> SpeedAwareScheduler:
     scheduler.speeds, scheduler.uneven = speeds, False
     scheduler.pace, scheduler.fastest, scheduler.scale, scheduler.by_pace = {}, 1.0, 1.0, []
     scheduler.began, scheduler.held = {}, set()
-    scheduler.deadline = scheduler.planned = scheduler.stolen = scheduler.weighed = 0.0
+    scheduler.deadline = scheduler.planned = scheduler.stolen = scheduler.weighed = scheduler.stealing_took = 0.0
     scheduler.unit, scheduler.variation, scheduler.seceded = scheduler.UNKNOWN_TASK_DURATION, 0.0, set()
     scheduler.asked = scheduler.planned_for = None
     # Those were bound before.

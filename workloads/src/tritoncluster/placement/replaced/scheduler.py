@@ -35,6 +35,8 @@ SMALL_ROOM, OTHERS = 20, 2
 #: Seconds between two plans, or two rounds of stealing, at least; and for each worker, since both look at all.
 PLAN_EVERY, PLAN_EVERY_WORKER = 0.02, 5e-4
 STEAL_EVERY, STEAL_EVERY_WORKER = 0.05, 5e-4
+#: And as many times as long as the last round took: it looks at each task that waits on a worker, be they 10,000.
+STEAL_PAUSES = 20
 #: By how much a plan may be missed: as a part of it, and in seconds.
 TOLERANCE, MOMENT = 0.02, 0.005
 #: Tasks of the queue that a plan looks at.
@@ -89,6 +91,7 @@ class SpeedAwareScheduler(Scheduler):
     unit: float
     variation: float
     stolen: float
+    stealing_took: float
     weighed: float
     seceded: set[TaskState]
     asked: TaskState | None
@@ -290,12 +293,13 @@ class SpeedAwareScheduler(Scheduler):
         super().check_idle_saturated(ws, occ)
 
     def _steal(self) -> None:
-        now = monotonic()
-        if now - self.stolen > max(STEAL_EVERY, STEAL_EVERY_WORKER * len(self.workers)):
-            self.stolen = now
-            # There when stealing is on, and not while it is stopped.
-            if "stealing" in self.periodic_callbacks:
-                self.extensions["stealing"].balance()
+        begin = monotonic()
+        pause = max(STEAL_EVERY, STEAL_EVERY_WORKER * len(self.workers), STEAL_PAUSES * self.stealing_took)
+        # There when stealing is on, and not while it is stopped.
+        if begin - self.stolen > pause and "stealing" in self.periodic_callbacks:
+            self.extensions["stealing"].balance()
+            self.stolen = monotonic()
+            self.stealing_took = self.stolen - begin
 
     def handle_long_running(self, key: Any, worker: str, *args: Any, **kwargs: Any) -> None:
         """Note that a task left its thread."""
