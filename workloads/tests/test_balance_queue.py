@@ -47,9 +47,9 @@ def none_idle_while_work_waits(queue: Queue, now: float) -> None:
     assert queue._items.waiting_cost + pool.backlog(now) <= NEAR * pool.power
 
 
-def queue_of(speeds: dict[str, float], items: int) -> Queue:
-    """Make a queue of items, all alike, and of workers whose speeds are known from an earlier run."""
-    queue = Queue(speeds)
+def queue_of(speeds: dict[str, float], items: int, *, known: bool = True) -> Queue:
+    """Make a queue of items, all alike, and of workers whose speeds are known from an earlier run, or not."""
+    queue = Queue(speeds if known else {})
     for name in speeds:
         queue.add_worker(name, name, 1)
     for _ in range(items):
@@ -114,21 +114,13 @@ def test_equal_items_end_within_one_item_of_the_ideal(speeds, earlier):
     more=st.integers(0, 2000),
 )
 def test_a_run_begins_as_soon_as_more_items_would_change_none_of_its_first_pieces(speeds, known, more):
-    names = [str(place) for place in range(len(speeds))]
-
-    def queue() -> Queue:
-        made = Queue(dict(zip(names, speeds, strict=True)) if known else {})
-        for name in names:
-            made.add_worker(name, name, 1)
-        return made
+    room = {str(place): speed for place, speed in enumerate(speeds)}
 
     def first_pieces(number: int) -> list[tuple[str, int]]:
-        full = queue()
-        for _ in range(number):
-            full.add()
-        return [(chunk.worker.name, len(chunk.items)) for chunk in full.decide(0.0).sent]
+        sent = queue_of(room, number, known=known).decide(0.0).sent
+        return [(chunk.worker.name, len(chunk.items)) for chunk in sent]
 
-    growing, needed = queue(), 0
+    growing, needed = queue_of(room, 0, known=known), 0
     while not growing.may_begin(0.0):
         growing.add()
         needed += 1

@@ -163,7 +163,7 @@ class Driver:
         try:
             self._supervise(self._watch())
             while not self.ended and not self._may_begin(time.monotonic()):
-                await self._sleep(GLANCE)
+                await self._sleep(GLANCE if self._looked else TICK)
             self.started = True
             while not self.ended:
                 self._step()
