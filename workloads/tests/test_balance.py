@@ -196,6 +196,23 @@ def test_endless_map_ends_when_it_is_left(client: Client):
     assert nothing_left(client)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_results_are_there_before_slow_items_end(client: Client, ordered: bool):  # noqa: FBT001 - pytest's way
+    """As of a sensor: the room for items alone would let the first result wait for an hour."""
+    taken = []
+
+    def sensor():
+        for number in itertools.count():
+            taken.append(number)
+            yield number
+            time.sleep(0.2)
+
+    results = balanced_map(square, sensor(), client, ordered=ordered)
+    assert sorted(itertools.islice(results, 5)) == [0, 1, 4, 9, 16]
+    assert len(taken) < 100
+    results.close()
+
+
 def test_map_shares_what_the_function_brings(client: Client):
     data = np.arange(1e5)
     assert list(balanced_map(partial(np.take, data), range(100), client)) == list(range(100))

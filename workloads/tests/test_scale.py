@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -12,14 +13,16 @@ import runs
 from distributed import Client
 
 from tritoncluster import report
-from tritoncluster.balance import balanced_map, only_workers
+from tritoncluster.balance import Share, Summary, balanced_map, only_workers
 from tritoncluster.cli.scale import parse_steps
 from tritoncluster.errors import InputError
 from tritoncluster.jobs.asian_option import AsianOption
 from tritoncluster.record import Span
 from tritoncluster.report import pages
 from tritoncluster.report.content import Table
-from tritoncluster.scale import WATTS, Machine, Scaling, Step, _watts, machines_of, others_seconds, scale
+from tritoncluster.scale import Machine, Scaling, Step, scale
+from tritoncluster.scale.machines import WATTS, _watts, machines_of
+from tritoncluster.scale.steps import rates_of
 
 SCHEMA = json.loads(files("tritoncluster").joinpath("result.schema.json").read_text())
 PI, LAPTOP, DESKTOP = (
@@ -33,10 +36,11 @@ def scaling(*, others: float = 0.0, alone: bool = True) -> Scaling:
     machines = [PI, LAPTOP, DESKTOP]
 
     def step(count: int, seconds: float) -> Step:
-        return Step(machines[:count], runs.forest(8000, seconds=seconds), others)
+        spans = [Span("pi", 1, "their_task", "compute", 0.0, others)]
+        return Step(machines[:count], runs.forest(8000, seconds=seconds, spans=spans))
 
     steps = [step(1, 200.0), step(2, 80.0), step(3, 74.0)]
-    singles = [Step([each], runs.forest(8000, seconds=100.0)) for each in machines] if alone else []
+    singles = [Step([each], runs.forest(8000, seconds=100.0, spans=[])) for each in machines] if alone else []
     rates = {"pi": 0.2, "laptop": 0.3, "desktop": 0.5}
     return Scaling("forest", {"trees": 8000}, datetime(2026, 3, 14, tzinfo=UTC), machines, steps, singles, rates)
 
@@ -49,7 +53,7 @@ def test_the_verdict_says_what_the_last_machine_brought_and_could_have() -> None
 
 
 def test_the_page_has_table_speed_up_and_the_posters_points(tmp_path: Path) -> None:
-    found = scaling(others=1000.0)
+    found = scaling(others=70.0)
     page = pages.of_scaling(found)
     (chart, steps, alone, worth) = page.sections[0].blocks
     assert ("the poster, on other hardware") in [name for name, _colour in chart.legend]
@@ -115,13 +119,95 @@ def test_others_tasks_are_those_of_other_names_or_of_workers_that_are_left_out()
         spans=[
             Span("pi", 1, "parallel_build_trees", "compute", 0, 4),
             Span("pi", 1, "~argument", "compute", 4, 5),
-            Span("pi", 1, "their_task", "compute", 5, 7),
+            # It began before the step, and ended after it.
+            Span("pi", 2, "their_task", "compute", -100, 2),
+            Span("pi", 2, "their_task", "compute", 4.5, 60),
             Span("left-out", 1, "parallel_build_trees", "compute", 0, 0.5),
             Span("left-out", 1, "parallel_build_trees", "transfer", 0, 9),
         ],
         balance=[runs.summary("parallel_build_trees")],
     )
-    assert others_seconds(record, frozenset({"pi"})) == pytest.approx(2.5)
+    assert Step([PI], record).others_seconds == pytest.approx(2 + 0.5 + 0.5)
+    # What the worker saw of others: the same, and one that has not ended.
+    saw = runs.summary("parallel_build_trees")
+    share = replace(saw.shares.pop("0"), beside={"tcp://pi": [({"run": "theirs"}, 4.0)]})
+    saw.shares["pi"] = share
+    assert Step([PI], replace(record, balance=[saw])).others_seconds == pytest.approx(4 + 0.5)
+
+
+def step_of(busy: dict[str, float], *, others: float = 0.0, gone: str = "") -> Step:
+    """A step of 10 s in which each worker made 10 calls in so many seconds."""
+    shares = {
+        name: Share(1, [(0.0, 9.0 if name == gone else None)], items=10, work=10.0, busy=seconds)
+        for name, seconds in busy.items()
+    }
+    machines = [Machine(name, frozenset({name}), 1, 0) for name in busy]
+    spans = [Span("a", 1, "theirs", "compute", 0.0, others)]
+    part = Summary("work", seconds=10.0, work=10.0 * len(busy), shares=shares)
+    return Step(machines, runs.forest(seconds=10.0, spans=spans, balance=[part]))
+
+
+def test_rates_are_of_the_last_step_that_nobody_disturbed() -> None:
+    quiet, crowded = step_of({"a": 10.0, "b": 2.5}), step_of({"a": 10.0, "b": 10.0}, others=5.0)
+    machines = quiet.machines
+    assert (quiet.disturbed, crowded.disturbed) == (False, True)
+    assert rates_of(machines, [crowded, quiet, crowded]) == ({"a": 0.2, "b": 0.8}, set())
+    assert rates_of(machines, [crowded], [quiet]) == ({"a": 0.5, "b": 0.5}, {"a", "b"})
+
+
+def test_a_step_that_a_worker_left_says_less() -> None:
+    step = step_of({"a": 10.0, "b": 2.5}, gone="b")
+    assert step.away == ["b"]
+    assert step.disturbed
+
+
+def test_the_rate_of_a_machine_that_did_nothing_is_not_known() -> None:
+    both = step_of({"a": 10.0, "b": 0.0})
+    assert rates_of(both.machines, [both]) == ({"a": 1.0}, set())
+    first = step_of({"a": 10.0})
+    found = replace(scaling(alone=False), machines=both.machines, steps=[first, both], rates={"a": 1.0})
+    assert found.verdict == "b with 1 thread made the work 0% faster."
+    assert found.to_json()["result"]["machines"][1]["rate"] is None
+    jsonschema.validate(found.to_json(), SCHEMA)
+    assert [row[2] for row in pages.of_scaling(found).sections[0].blocks[-1].rows] == ["100%", "–"]
+
+
+def test_the_verdict_compares_sets_of_which_one_has_the_other() -> None:
+    found = scaling(alone=False)
+    one, two, three = found.steps
+    lost = replace(found, steps=[one, two, replace(three, machines=[PI, DESKTOP])], left_out={"laptop": "it slept"})
+    assert lost.verdict == (
+        "desktop with 7 threads made the work 170% faster; by the rates of the machines themselves it could have been "
+        "250% faster. laptop was left out on the way: it slept."
+    )
+    none = replace(lost, steps=[two, lost.steps[-1]])
+    assert none.verdict == (
+        "No two steps compare, since machines were lost on the way; run it again. laptop was left out on the way: it "
+        "slept."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "doubt"),
+    [
+        ({"uncertain": frozenset({"desktop"})}, "what could have been is uncertain"),
+        ({"rates": {"pi": 0.3, "laptop": 0.2, "desktop": 0.5}}, "in the order of a first run"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)
+def test_the_verdict_says_what_it_is_not_sure_of(changes: dict[str, Any], doubt: str) -> None:
+    assert doubt in replace(scaling(), **changes).verdict
+    assert doubt not in scaling().verdict
+
+
+def test_the_verdict_says_when_others_disturbed_it() -> None:
+    assert scaling(others=70.0).verdict.endswith("Others used the cluster meanwhile, so this says less.")
+
+
+def test_the_fastest_machine_is_the_one_that_was_it_alone() -> None:
+    found = scaling()
+    quick = replace(found.alone[1], record=replace(found.alone[1].record, seconds=60.0))
+    assert replace(found, alone=[found.alone[0], quick, found.alone[2]]).one_machine == 60.0
 
 
 @pytest.mark.parametrize("given", ["", "0", "1,,2", "-1", "two", "1;2", "1.5", "²"])
@@ -161,6 +247,7 @@ def test_it_grows_from_one_machine_to_all(client: Client) -> None:
     results = {step.record.result.estimate for step in (*found.steps, *found.alone)}
     assert len(results) == 1
     assert told[-1][1:] == (5, 5)
+    assert found.steps[0] is found.alone[0]
     content = found.to_json()
     jsonschema.validate(content, SCHEMA)
     assert content["result"]["steps"][0]["speed_up"] == 1

@@ -49,7 +49,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` measured: ways in the order of running, "serial" first."""
+    """What `compare` measured: ways in the order of running, "serial" first; why it `stopped` early, if it did."""
 
     job: str
     parameters: dict[str, Any]
@@ -58,6 +58,7 @@ class Comparison:
     workers: list[Worker]
     address: str
     versions: dict[str, str]
+    stopped: BaseException | None = None
 
     def ratio(self, way: Way) -> float:
         """Give the time of `way` as a multiple of the serial time."""
@@ -66,13 +67,15 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """Whether the cluster helps this job at this size, and what could not be compared."""
-        if all(worker.responding for worker in self.workers):
+        if self.stopped or all(worker.responding for worker in self.workers):
             return self._verdict
         return f"{self._verdict} {JOBLIBS_DASK} is left out: it waits for workers that do not answer."
 
     @property
     def _verdict(self) -> str:
-        cluster = next(way for way in self.ways if way.name == CLUSTER)
+        cluster = next((way for way in self.ways if way.name == CLUSTER), None)
+        if cluster is None:
+            return "It stopped before the cluster had done the work."
         others = [way for way in self.ways if way.name in ("serial", "threads", "processes")]
         best = min(others, key=lambda way: way.seconds)
         if cluster.seconds > WORTH_IT * self.ways[0].seconds:
@@ -95,7 +98,7 @@ class Comparison:
                 "parameters": self.parameters,
                 "started": self.started.isoformat(timespec="seconds"),
                 "seconds": sum(way.seconds * way.share for way in self.ways),
-                "finished": True,
+                "finished": self.stopped is None,
                 "cluster": {"address": self.address, "workers": [asdict(worker) for worker in self.workers]},
                 "versions": self.versions,
                 "result": {
@@ -114,7 +117,8 @@ def compare(
 ) -> Comparison:
     """Do the work of `job` in every way that it has.
 
-    Worker processes are started, and have imported what the work needs, before a clock runs; so does the cluster.
+    Worker processes are started, and have imported what the work needs, before a clock runs; so does the cluster. What
+    ends it after a first way, Ctrl-C for one, is in `Comparison.stopped`.
 
     Parameters
     ----------
@@ -148,15 +152,23 @@ def compare(
     with parallel_config("loky", n_jobs=cores):
         Parallel()(delayed(__import__)(module) for _ in range(4 * cores))
     ask_workers(client, asked, __import__, module, seconds=IMPORT_SECONDS)
-    ways = []
+    ways: list[Way] = []
+    stopped = None
     for number, (name, share, work) in enumerate(runs):
         progress(f"ways ({name})", number, len(runs))
         recorder = SpanRecorder(client) if name in (CLUSTER, JOBLIBS_DASK) else None
         clock = time.perf_counter()
-        work()
+        try:
+            work()
+        except (KeyboardInterrupt, Exception) as error:
+            if not ways:
+                raise
+            stopped = error
+            break
         seconds = time.perf_counter() - clock
         ways.append(Way(name, seconds / share, share, recorder.spans() if recorder else ()))
-    progress("ways", len(runs), len(runs))
+    if not stopped:
+        progress("ways", len(runs), len(runs))
     return Comparison(
         job.name,
         asdict(job),  # type: ignore[call-overload]
@@ -165,6 +177,7 @@ def compare(
         list(workers),
         scheduler_address(client),
         installed(),
+        stopped,
     )
 
 

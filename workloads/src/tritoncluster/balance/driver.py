@@ -134,7 +134,9 @@ class Driver:
         self._chosen = chosen_workers()
         self._wake = asyncio.Event()
         self._looked = False
-        self._wait_for_workers = options.wait_for_workers
+        # Where nobody else could do the work, workers that hang are as good as none.
+        self._silence = self._chosen.silence if self._chosen else None
+        self._wait_for_workers = self._silence or options.wait_for_workers
         self._begin = self._seen = time.monotonic()
         self._ask_again: dict[str, float] = {}
         # Workers that gave no answer to a question, and have not been heard from since.
@@ -236,17 +238,27 @@ class Driver:
             self._supervise(self._crowd.look(list(self._queue.workers), time.monotonic()))
             if trusted:
                 self._seen = time.monotonic()
-            elif not self._queue.workers and time.monotonic() - self._seen > self._wait_for_workers:
-                self._fail(TimeoutError(f"no worker has come in {self._wait_for_workers:g} s; start one"))
+            elif time.monotonic() - self._seen > self._wait_for_workers:
+                self._nobody_is_here()
             now = time.monotonic()
-            doubtful = {worker.address for worker in self._queue.doubtful(now)}
             self._silent &= self._queue.workers.keys()
-            for address in doubtful | self._silent:
+            for address in self._doubtful(now) | self._silent:
                 # One question at a time, and not again and again to one that is well.
                 if now >= self._ask_again.get(address, 0.0):
                     self._ask_again[address] = math.inf
                     self._supervise(self._ask(address))
             await asyncio.sleep(LOOK_AT_WORKERS + LOOK_AT_EACH * len(self._queue.workers))
+
+    def _nobody_is_here(self) -> None:
+        if not self._queue.workers:
+            self._fail(TimeoutError(f"no worker has come in {self._wait_for_workers:g} s; start one"))
+        elif self._silence:
+            self._fail(TimeoutError(f"no worker has answered in {self._wait_for_workers:g} s; see whether they hang"))
+
+    def _doubtful(self, now: float) -> set[str]:
+        """Give the addresses of workers to ask whether they are well."""
+        asked = self._queue.workers.values() if self._silence else self._queue.doubtful(now)
+        return {worker.address for worker in asked}
 
     async def _ask(self, address: str) -> None:
         """See whether a worker that holds others up is slow or gone."""
@@ -258,8 +270,9 @@ class Driver:
             self._silent.discard(address)
             if address in self._queue.workers:
                 self._queue.trust(address)
-        elif any(worker.address == address for worker in self._queue.doubtful(now)):
+        elif address in self._doubtful(now):
             self._silent.add(address)
+            self.summary.shares[self._queue.workers[address].name].silent = True
             self._queue.suspect(address, now)
         self._wake.set()
 
@@ -285,7 +298,7 @@ class Driver:
     async def _look_at_workers(self) -> None:
         found = await self._connection.workers()
         if self._chosen is not None:
-            found = {address: worker for address, worker in found.items() if str(worker["name"]) in self._chosen}
+            found = {address: worker for address, worker in found.items() if str(worker["name"]) in self._chosen.names}
         known = self._queue.workers
         now = time.monotonic()
         for address in known.keys() - found.keys():

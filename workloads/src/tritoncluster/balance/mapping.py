@@ -1,5 +1,7 @@
 """A map over the workers of a cluster that are nothing alike."""
 
+import math
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
@@ -18,6 +20,8 @@ from tritoncluster.weight import weight_of
 MAX_ITEMS = 20_000
 #: Of these, how many have to be answered before more are taken.
 BATCH = 100
+#: Seconds for which items are taken at a time while a result waits for who asked for it.
+TAKE = 0.01
 
 
 def balanced_map(
@@ -46,7 +50,8 @@ def balanced_map(
         May be a `functools.partial`. What it brings, arguments or a closure, travels once to each worker if it is
         large.
     items
-        May be without end. They are taken no faster than they are computed, and their results consumed.
+        May be without end. They are taken no faster than they are computed, and their results consumed; results are
+        yielded between two of them, also where each is long in coming.
     client
         Whose cluster to use; by default Dask's current client.
     ordered
@@ -128,10 +133,15 @@ class _Source:
         self._run, self._items, self._cost = run, items, cost
         self.added = 0
         self.exhausted = False
+        self._rested = -math.inf
 
-    def feed(self, function: Pickled, given: int) -> None:
-        """Add calls of items, when so many results have been given."""
-        if self.exhausted or self.added - given > MAX_ITEMS - BATCH:
+    def feed(self, function: Pickled, given: int, *, in_hand: bool = False) -> None:
+        """Add calls of items, when so many results have been given.
+
+        Items may be long in coming: with a result in hand, that takes half of the time at most.
+        """
+        begin = time.monotonic()
+        if self.exhausted or self.added - given > MAX_ITEMS - BATCH or (in_hand and begin < self._rested):
             return
         while self.added - given < MAX_ITEMS and self._run.has_room:
             try:
@@ -141,10 +151,14 @@ class _Source:
                 break
             self._run.add([(function, (item,), {})], self._cost(item) if self._cost else 1.0)
             self.added += 1
+            if (in_hand or self._run.has_outcome) and time.monotonic() >= begin + TAKE:
+                break
         # Whoever has the items may change them next.
         self._run.settle()
         if self.exhausted:
             self._run.complete()
+        end = time.monotonic()
+        self._rested = end + (end - begin)
 
 
 def _results(
@@ -166,7 +180,7 @@ def _results(
                 result = early.pop(given if ordered else next(iter(early)))
                 run.took(result)
                 given += 1
-                source.feed(pickled, given)
+                source.feed(pickled, given, in_hand=True)
                 yield result.results[0]
             source.feed(pickled, given)
         if not source.exhausted or given < source.added:

@@ -126,6 +126,11 @@ class Outcomes:
         except Empty:
             raise TimeoutError from None
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something is there for `get`."""
+        return not self._queue.empty()
+
     def took(self, item: int) -> bool:
         """Note that the result of an item is in the hands of who asked for it; tell whether calls may go on again."""
         with self._lock:

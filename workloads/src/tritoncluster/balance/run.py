@@ -161,6 +161,11 @@ class Run:
                 self._driver.outcomes.put(None)
                 return Failure(self._driver.lost)
 
+    @property
+    def has_outcome(self) -> bool:
+        """Whether `outcome` gives one at once."""
+        return self._driver.outcomes.waiting
+
     def took(self, result: Result) -> None:
         """Say that a result is in the hands of who asked for it."""
         if self._driver.outcomes.took(result.item):

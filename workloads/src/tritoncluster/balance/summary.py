@@ -24,6 +24,8 @@ class Share:
         Of these items, those that another worker answered first.
     lost : int
         Items that it was computing when it went.
+    silent : bool
+        Whether it gave no answer when it was asked how it is, be it for a while.
     work, busy : float
         Cost of its items, and the seconds that its threads took for them.
     beside : dict of str to list of (dict, float)
@@ -36,6 +38,7 @@ class Share:
     chunks: int = 0
     repeats: int = 0
     lost: int = 0
+    silent: bool = False
     work: float = 0.0
     busy: float = 0.0
     beside: dict[str, list[tuple[dict[str, Any], float]]] = field(default_factory=dict)

@@ -134,7 +134,8 @@ def _run(
                 say(f"{_not_written(folder, error)}{resumable.advice}")
                 return EXIT_FAILED
             _tell(console, folder, as_json=as_json)
-        return _status(folder, records[-1], resumable.advice)
+        last = records[-1]
+        return _status(folder, last.job, last.stopped, kept=last.result is not None, advice=resumable.advice)
 
 
 def _compare(jobs: list[Job], **others: Any) -> int:
@@ -183,13 +184,17 @@ def measure(
                 found = work(client, job, progress=progress, workers=workers)
             except InputError:
                 raise
-            except Exception as error:  # noqa: BLE001 - told in one line; the rest is in a file
-                return _failed(folder, f"{verb} {job.name}", error, "nothing is kept")
+            except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - told in one line; the rest is in a file
+                return _status(folder, f"{verb} {job.name}", error, kept=False)
         console.print(table(found))
         console.print(found.verdict)
-        output.write(folder, found.to_json(), lambda path: write_page(found, path))
+        try:
+            output.write(folder, found.to_json(), lambda path: write_page(found, path))
+        except OSError as error:
+            say(_not_written(folder, error))
+            return EXIT_FAILED
         _tell(console, folder, as_json=as_json)
-    return 0
+        return _status(folder, f"{verb} {job.name}", found.stopped, kept=True)
 
 
 def _tell(console: Console, folder: Path, *, as_json: bool) -> None:
@@ -203,21 +208,17 @@ def _not_written(folder: Path, error: OSError) -> str:
     return f"the result can't be written to {folder}: {error.strerror}; make room there"
 
 
-def _status(folder: Path, last: Any, advice: str) -> int:
-    if last.stopped is None:
+def _status(folder: Path, what: str, stopped: BaseException | None, *, kept: bool, advice: str = "") -> int:
+    """Say in one line why something stopped and what to do, keep a traceback there, and give the exit status."""
+    if stopped is None:
         return 0
-    kept = f"what was finished is in {folder}" if last.result else "nothing of it was finished"
-    if isinstance(last.stopped, KeyboardInterrupt):
-        say(f"{last.job} was interrupted; {kept}{advice}")
+    rest = f"what was finished is in {folder}" if kept else "nothing of it was finished"
+    if isinstance(stopped, KeyboardInterrupt):
+        say(f"{what} was interrupted; {rest}{advice}")
         return EXIT_INTERRUPTED
-    return _failed(folder, last.job, last.stopped, kept, advice)
-
-
-def _failed(folder: Path, job: str, error: BaseException, kept: str, advice: str = "") -> int:
-    """Say in one line why a job failed and what to do, keep the traceback in its folder, and give the exit status."""
-    reason = " ".join(f"{error}".split()) or type(error).__name__
-    details = output.write_traceback(folder, error)
-    say(f"{job} failed: {reason}; {kept}; details are in {details}{advice}")
+    reason = " ".join(f"{stopped}".split()) or type(stopped).__name__
+    details = output.write_traceback(folder, stopped)
+    say(f"{what} failed: {reason}; {rest}; details are in {details}{advice}")
     return EXIT_FAILED
 
 

@@ -59,7 +59,7 @@ def connected(
     address = dask.config.get("scheduler-address", None)
     console.print(f"Connecting to {address}" if address else "Starting a cluster on this machine")
     with (
-        _told_of_the_scheduler(console),
+        _told_of_who_is_gone(console),
         connect(workers=workers, threads_per_worker=threads_per_worker, must_be_usable=must_be_usable) as client,
     ):
         with _scheduler_answers(client):
@@ -84,15 +84,17 @@ class _Told(logging.Handler):
 
 
 @contextmanager
-def _told_of_the_scheduler(console: Console) -> Iterator[None]:
-    """Say when work waits for a scheduler that is gone; other programs have it in their log."""
-    logger = logging.getLogger("tritoncluster.balance.reconnection")
+def _told_of_who_is_gone(console: Console) -> Iterator[None]:
+    """Say when work waits for a scheduler or a machine that is gone; other programs have it in their log."""
+    loggers = [logging.getLogger(f"tritoncluster.{name}") for name in ("balance.reconnection", "scale")]
     handler = _Told(console)
-    logger.addHandler(handler)
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 def described_workers(console: Console, client: "Client") -> list["Worker"]:
@@ -144,20 +146,20 @@ def scaling_table(scaling: "Scaling") -> Table:
     table.add_column("machines")
     for heading in ("workers", "threads", "memory", "seconds", "speed-up", "efficiency"):
         table.add_column(heading, justify="right")
-    for step in (*scaling.steps, *scaling.alone):
-        who = step.machines[-1].name
-        alone = " alone" if step in scaling.alone else ""
+    rows = [(step, step.machines[-1].name) for step in scaling.steps]
+    rows += [(step, f"{step.machines[-1].name} alone") for step in scaling.alone]
+    for step, who in rows:
         table.add_row(
-            f"{len(step.machines)}, up to {who}" if len(step.machines) > 1 else f"{who}{alone}",
+            f"{len(step.machines)}, up to {who}" if len(step.machines) > 1 else who,
             f"{sum(len(machine.workers) for machine in step.machines):,}",
             f"{step.threads:,}",
-            memory(sum(machine.memory_bytes for machine in step.machines)),
+            memory(step.memory_bytes),
             f"{step.record.seconds:.2f}{' *' if step.disturbed else ''}",
             f"{scaling.steps[0].record.seconds / step.record.seconds:.2f}",
             "–" if step.efficiency is None else f"{step.efficiency:.0%}",
         )
-    if any(step.disturbed for step in (*scaling.steps, *scaling.alone)):
-        table.caption = "* others used the cluster meanwhile"
+    if any(step.disturbed for step in scaling.runs):
+        table.caption = "* others used the cluster meanwhile, or a machine did not answer for a while"
     return table
 
 

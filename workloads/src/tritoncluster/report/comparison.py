@@ -94,8 +94,12 @@ def _chart(comparison: "Comparison") -> Chart:
     style.label_ticks(plot.yaxis, [text.label(way.name, 24) for way in ways])
     fastest = min(ways, key=lambda way: way.seconds)
     title = f"The fastest way is {fastest.name}: {ways[0].seconds / fastest.seconds:.1f} times as fast as serial work"
+    if len(ways) == 1:
+        title = "Serial work alone was done"
+    elif fastest is ways[0]:
+        title = "No way is faster than serial work"
     return Chart(
-        title if fastest is not ways[0] else "No way is faster than serial work",
+        title,
         [Panel(plot)],
         note="Shorter is better. Hatched: a part of the work was done and its time scaled."
         if any(way.share < 1 for way in ways)

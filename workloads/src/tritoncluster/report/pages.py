@@ -46,8 +46,7 @@ def of_comparison(compared: "Comparison") -> Page:
     return Page(
         title=f"{title(compared.job)}: how the cluster compares",
         facts=[_when(compared.started), cluster.in_words(compared.workers)],
-        status="Finished",
-        finished=True,
+        **_status(compared.stopped),
         numbers=comparison.numbers(compared),
         sections=[
             comparison.section(compared),
@@ -63,8 +62,7 @@ def of_scaling(scaled: "Scaling") -> Page:
     return Page(
         title=f"{title(scaled.job)}: what each machine brings",
         facts=[_when(scaled.started), cluster.in_words(last.workers)],
-        status="Finished",
-        finished=True,
+        **_status(scaled.stopped),
         numbers=scale.numbers(scaled),
         sections=[
             scale.section(scaled),
@@ -72,6 +70,10 @@ def of_scaling(scaled: "Scaling") -> Page:
             _details(last, {title(scaled.job): scaled.parameters}),
         ],
     )
+
+
+def _status(stopped: BaseException | None) -> dict[str, Any]:
+    return {"status": f"Stopped early: {_reason(stopped)}" if stopped else "Finished", "finished": stopped is None}
 
 
 def title(job: str) -> str:

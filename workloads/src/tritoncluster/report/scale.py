@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from tritoncluster.jobs import load
 from tritoncluster.report import style, text
 from tritoncluster.report.content import Block, Chart, Number, Panel, Section, Table
-from tritoncluster.scale import memory_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
     from tritoncluster.scale import Scaling, Step
 
-DISTURBED = "* Others used the cluster meanwhile, so this figure says less."
+DISTURBED = "* Others used the cluster meanwhile, or a machine did not answer for a while, so this figure says less."
 
 
 def numbers(scaling: "Scaling") -> list[Number]:
@@ -68,9 +67,10 @@ def _note(points: list[tuple[int, float]], *, same_size: bool) -> str:
 
 
 def _plot(scaling: "Scaling", points: list[tuple[int, float]], *, speed_up: bool) -> "figure":
-    rates = [sum(scaling.rates[machine.name] for machine in step.machines) for step in scaling.steps]
+    rates = [scaling.rate_of(step.machines) for step in scaling.steps]
     first = scaling.steps[0].record.seconds
-    ideal = [rate / rates[0] if rates[0] else 1.0 for rate in rates]
+    # Where the rate of one is not known, the line has a gap.
+    ideal = [rate / rates[0] if rate and rates[0] else math.nan for rate in rates]
     seconds = [step.record.seconds for step in scaling.steps]
     cores = [step.threads for step in scaling.steps]
     plot = style.new_plot(
@@ -105,7 +105,7 @@ def _table(scaling: "Scaling", steps: "Sequence[Step]", title: str) -> Table:
             _who(step),
             f"{sum(len(machine.workers) for machine in step.machines):,}",
             f"{step.threads:,}",
-            text.memory(memory_of(step.machines)),
+            text.memory(step.memory_bytes),
             text.seconds(step.record.seconds) + (" *" if step.disturbed else ""),
             f"{first / step.record.seconds:.2f}",
             "–" if alone is None else f"{alone / step.record.seconds:.2f}",
@@ -132,9 +132,9 @@ def _worth(scaling: "Scaling") -> Table:
     watts = math.fsum(machine.watts for machine in scaling.machines)
     rows = [
         [
-            machine.name,
+            machine.name + (" (left out on the way)" if machine.name in scaling.left_out else ""),
             f"{machine.threads:,}",
-            f"{scaling.rates[machine.name]:.0%}",
+            _rate(scaling, machine.name),
             f"{machine.watts:g} W" if machine.watts else "–",
             f"{machine.watts / watts:.0%}" if machine.watts else "–",
             f"{worth[machine.name]:.2f}" if machine.name in worth else "–",
@@ -147,8 +147,16 @@ def _worth(scaling: "Scaling") -> Table:
         if worth
         else "Give host_watts in the inventory, what a host draws at work: then this says which is worth its power."
     )
+    if scaling.uncertain:
+        note += " * Measured only while others used the cluster or a machine did not answer, so this figure says less."
     columns = ["machine", "#threads", "#part of the rate", "#power", "#part of the power", "#a watt does"]
     return Table("What each machine is worth", columns, rows, note=note, wide=True)
+
+
+def _rate(scaling: "Scaling", machine: str) -> str:
+    if machine not in scaling.rates:
+        return "–"
+    return f"{scaling.rates[machine]:.0%}" + (" *" if machine in scaling.uncertain else "")
 
 
 def _who(step: "Step") -> str:
