@@ -110,9 +110,12 @@ def test_a_machine_that_hangs_alone_is_left_out_and_the_rest_is_measured(
 def test_a_step_in_which_a_machine_hangs_is_done_again_without_it(cluster_of: Callable[[int], Client]) -> None:
     client = cluster_of(3)
     with stopped_when(client, lambda workers: len(workers) == 3) as job:
-        found = scale(client, job, [1, 3])
+        found = scale(client, job)
     without_the_victim(found)
-    assert [len(step.machines) for step in found.steps] == [1, 2]
+    # That of two had the victim, or was the same as that of three without it.
+    two = [step for step in found.steps if len(step.machines) == 2]
+    assert len({frozenset(step.machines) for step in two}) == len(two)
+    assert [len(step.machines) for step in found.steps] == [1, *[2 for _ in two]]
 
 
 @pytest.mark.usefixtures("soon")

@@ -144,7 +144,9 @@ def scaling_table(scaling: "Scaling") -> Table:
     """Show the steps of a scaling, one a row; then each machine alone."""
     table = Table(title=f"The work of {scaling.job}, on more and more machines")
     table.add_column("machines")
-    for heading in ("workers", "threads", "memory", "seconds", "speed-up", "efficiency"):
+    alone = scaling.one_machine
+    to_the_fastest = ["to the fastest"] if alone else []
+    for heading in ("workers", "threads", "memory", "seconds", "speed-up", *to_the_fastest, "efficiency"):
         table.add_column(heading, justify="right")
     rows = [(step, step.machines[-1].name) for step in scaling.steps]
     rows += [(step, f"{step.machines[-1].name} alone") for step in scaling.alone]
@@ -156,6 +158,7 @@ def scaling_table(scaling: "Scaling") -> Table:
             memory(step.memory_bytes),
             f"{step.record.seconds:.2f}{' *' if step.disturbed else ''}",
             f"{scaling.steps[0].record.seconds / step.record.seconds:.2f}",
+            *([f"{alone / step.record.seconds:.2f}"] if alone else []),
             "–" if step.efficiency is None else f"{step.efficiency:.0%}",
         )
     if any(step.disturbed for step in scaling.runs):

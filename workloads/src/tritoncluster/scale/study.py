@@ -134,10 +134,9 @@ class _Study:
         self._sort(self.alone, self.ranking)
         for done, count in enumerate(counts, 1 + singles):
             progress("runs", done, total)
-            wanted = self.machines[:count]
-            known = [step for step in self.measured if list(step.machines) == self._left(wanted)]
-            if not any(step is each for step in known for each in self.growing):
-                self.growing += known[:1] or self._on(wanted)
+            step = self._on(self.machines[:count])
+            # Without those that were lost it may be one that was done before.
+            self.growing += [each for each in step if not any(each is known for known in self.growing)]
         progress("runs", total, total)
 
     def _sort(self, steps: Sequence[Step], others: Sequence[Step]) -> None:
@@ -150,7 +149,10 @@ class _Study:
         return [machine for machine in machines if machine.name not in self.left_out]
 
     def _on(self, wanted: Sequence[Machine], *, again: bool = True) -> list[Step]:
-        """Do the job on machines, again without those that are lost meanwhile; nothing when none is left."""
+        """Do the job on machines, again without those that are lost meanwhile; give nothing when none is left.
+
+        What was measured of the same machines before is as good.
+        """
         failure: BaseException | None = None
         while True:
             self._leave_out_silent(self._left(wanted))
@@ -158,6 +160,8 @@ class _Study:
                 if failure and not self._left(self.machines):
                     raise failure
                 return []
+            if known := [step for step in self.measured if list(step.machines) == some]:
+                return known[:1]
             with only_workers(names_of(some), silence=COMES_BACK):
                 step = Step(some, measure(self._client, self._job, workers=self._workers))
             failure = step.record.stopped
