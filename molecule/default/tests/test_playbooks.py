@@ -80,6 +80,38 @@ def test_a_job_that_is_left_alone_is_brought_later_and_kept_in_a_backup(tmp_path
     assert all(containers(on("desktop"))[f"notebook-{name}"]["State"]["Running"] for name in ("teacher", "guest"))
 
 
+MOVE = """
+- hosts: laptop
+  become: true
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role: {name: dask_scheduler, tasks_from: move}
+      vars: {dask_scheduler_stores: [kept], dask_scheduler_host: desktop}
+"""
+
+
+def test_what_moves_with_a_scheduler_is_not_removed_where_it_could_not_be_packed(tmp_path):
+    """Of a disk without room, or with a bad block, a part would be all that is left."""
+    (tmp_path / "move.yml").write_text(MOVE)
+    move = os.path.relpath(tmp_path / "move", PROJECT / "ansible")
+    here, there = on("laptop"), on("desktop")
+    kept = "/var/lib/tritoncluster/kept"
+    here.check_output(f"mkdir -p {kept} && head -c 1000000 /dev/urandom | tee {kept}/result | sha256sum")
+    content = here.file(f"{kept}/result").sha256sum
+    here.check_output("mount -t tmpfs -o size=256k,mode=1777 none /var/tmp")
+    try:
+        assert "No space left on device" in play(move, status=2)
+        assert here.check_output("ls /var/tmp") == ""
+    finally:
+        here.check_output("umount /var/tmp")
+    assert here.file(f"{kept}/result").sha256sum == content
+    assert not there.file(kept).exists
+    play(move)
+    assert not here.file(kept).exists
+    assert there.file(f"{kept}/result").sha256sum == content
+    there.check_output(f"rm -r {kept}")
+
+
 def test_what_is_no_backup_is_not_restored(tmp_path):
     (tmp_path / "text").write_text("no backup")
     for file in (tmp_path / "text", tmp_path / "nothing"):
