@@ -7,7 +7,7 @@ import pytest
 from ansible.module_utils.tritoncluster_engine import described, registries, removals, settings_of
 from ansible.module_utils.tritoncluster_firewall import closed_chain, our_rules
 from ansible.module_utils.tritoncluster_host import output
-from node_facts import apparmor, root, scratch
+from node_facts import apparmor, is_noted, root, scratch
 
 LET_SSH_IN = {"expr": [{"match": {"op": "==", "left": {"payload": {"field": "dport"}}, "right": 22}}, {"accept": None}]}
 REFUSE = {"expr": [{"counter": {"packets": 0}}, {"reject": {"type": "icmpx", "expr": "admin-prohibited"}}]}
@@ -59,6 +59,11 @@ To                         Action      From
         {"ports": "8800:8899,8900:8999", "protocol": "tcp", "source": "192.168.1.5"},
         {"ports": "123", "protocol": "udp", "source": "192.168.1.0/24"},
     ]
+
+
+@pytest.mark.parametrize(("before", "known"), [("", False), ("\0" * 512, False), ("adduser\ndpkg\nzlib1g", True)])
+def test_packages_are_removed_by_a_list_that_survived_alone(before, known):
+    assert is_noted(before) is known
 
 
 def test_registries_of_ours_are_those_of_our_authority(tmp_path):

@@ -165,6 +165,11 @@ def scratch(env: str) -> list[str]:
     return re.findall(r"^WORKER_SCRATCH=((?:/.*)?/tritoncluster-scratch)$", env, re.MULTILINE)
 
 
+def is_noted(before: str) -> bool:
+    """Tell whether a list has the packages that were here before; a power cut may have emptied it."""
+    return "dpkg" in before.splitlines()
+
+
 def root(mounts: str) -> dict[str, object]:
     """Give the kind of the root's file system, and whether it can be written."""
     kind, options = "", ""
@@ -294,7 +299,7 @@ def main() -> None:
                 "listeners": listeners(),
                 "memory": memory(),
                 "nests": not container or nests(),
-                "noted": Path("/etc/tritoncluster/packages-before").exists(),
+                "noted": is_noted(text("/etc/tritoncluster/packages-before")),
                 "owners": {folder: owner(folder) for folder in module.params["own_folders"]},
                 "packages": packages(),
                 "refusals": text("/etc/tritoncluster/tls/ca.crl"),
