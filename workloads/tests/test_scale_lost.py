@@ -21,7 +21,7 @@ from distributed import Client, get_worker
 from tritoncluster.balance import balanced_map
 from tritoncluster.balance.choice import chosen_workers
 from tritoncluster.cli import EXIT_FAILED
-from tritoncluster.errors import JobStoppedError, WorkersLostError
+from tritoncluster.errors import JobStoppedError, NoWorkersError, WorkersLostError
 from tritoncluster.jobs.asian_option import AsianOption
 from tritoncluster.scale import Scaling, scale, study
 
@@ -147,6 +147,28 @@ def test_a_worker_that_is_killed_and_comes_back_is_counted_again_and_the_step_ha
     assert found.steps[0].disturbed
     assert found.uncertain == {machine.name for machine in found.machines}
     jsonschema.validate(found.to_json(), SCHEMA)
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_room_that_hangs_as_a_whole_ends_the_study_with_what_was_measured(
+    cluster_of: Callable[[int], Client],
+) -> None:
+    client = cluster_of(2)
+    pids = [pid_of(client, name) for name in ("0", "1")]
+
+    def stop(workers: frozenset[str], number: int) -> None:
+        if number and len(workers) == 2:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+
+    try:
+        found = scale(client, Stepwise(stop))
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    assert isinstance(found.stopped, NoWorkersError)
+    assert [len(step.machines) for step in found.steps] == [1]
+    assert len(found.left_out) == 2
 
 
 def ends_the_victim(number: int) -> int:

@@ -80,3 +80,7 @@ class WorkersLostError(RuntimeError):
             f"Attempted to run task {name} on {workers} workers, and each died while it ran; their logs say why, most "
             "often for want of memory"
         )
+
+
+class NoWorkersError(TimeoutError):
+    """No worker was there, or none answered, for as long as the work waits for one."""

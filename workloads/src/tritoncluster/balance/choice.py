@@ -29,8 +29,8 @@ _chosen: ContextVar[Choice | None] = ContextVar("chosen workers", default=None)
 def only_workers(names: Collection[str], *, silence: float | None = None) -> Iterator[None]:
     """Let the runs that start inside use the workers of these names alone; others get neither calls nor data.
 
-    With `silence`, each of them is asked every few seconds whether it is well, and a run ends with a TimeoutError when
-    for so many seconds none was.
+    With `silence`, each of them is asked every few seconds whether it is well, and a run ends with a NoWorkersError
+    when for so many seconds none was.
     """
     token = _chosen.set(Choice(frozenset(names), silence))
     try:

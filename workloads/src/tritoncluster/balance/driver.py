@@ -27,7 +27,7 @@ from tritoncluster.balance.outcomes import Failure, Outcomes, Result, Room
 from tritoncluster.balance.probe import is_alive
 from tritoncluster.balance.queue import PATIENCE, Queue
 from tritoncluster.balance.summary import Share, new_summary
-from tritoncluster.errors import ClusterLostError, WorkersLostError
+from tritoncluster.errors import ClusterLostError, NoWorkersError, WorkersLostError
 
 #: Seconds between looks at what is late, and at which workers are there (more for many workers: the scheduler has to
 #: describe each).
@@ -251,9 +251,9 @@ class Driver:
 
     def _nobody_is_here(self) -> None:
         if not self._queue.workers:
-            self._fail(TimeoutError(f"no worker has come in {self._wait_for_workers:g} s; start one"))
+            self._fail(NoWorkersError(f"no worker has come in {self._wait_for_workers:g} s; start one"))
         elif self._silence:
-            self._fail(TimeoutError(f"no worker has answered in {self._wait_for_workers:g} s; see whether they hang"))
+            self._fail(NoWorkersError(f"no worker has answered in {self._wait_for_workers:g} s; see whether they hang"))
 
     def _doubtful(self, now: float) -> set[str]:
         """Give the addresses of workers to ask whether they are well."""

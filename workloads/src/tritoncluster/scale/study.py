@@ -11,7 +11,7 @@ from distributed import Client
 
 from tritoncluster import nodes
 from tritoncluster.balance import only_workers
-from tritoncluster.errors import InputError, WorkersLostError
+from tritoncluster.errors import InputError, NoWorkersError, WorkersLostError
 from tritoncluster.jobs import Job, Progress, silent
 from tritoncluster.record import Worker, describe_workers, measure
 from tritoncluster.scale.machines import Machine, machines_of, names_of
@@ -157,8 +157,8 @@ class _Study:
         while True:
             self._leave_out_silent(self._left(wanted))
             if not (some := self._left(wanted)):
-                if failure and not self._left(self.machines):
-                    raise failure
+                if not self._left(self.machines):
+                    raise failure or NoWorkersError("no machine is left that answers; see whether they hang")
                 return []
             if known := [step for step in self.measured if list(step.machines) == some]:
                 return known[:1]
@@ -167,7 +167,7 @@ class _Study:
             failure = step.record.stopped
             if isinstance(failure, WorkersLostError):
                 self._leave_out(step.away, "its workers died of the work")
-            elif isinstance(failure, TimeoutError):
+            elif isinstance(failure, NoWorkersError):
                 self._leave_out([machine.name for machine in some], GONE)
             elif not failure:
                 self._leave_out_silent(some)
@@ -181,12 +181,12 @@ class _Study:
         """Leave out those whose workers are gone or do not answer, after a while in which they may come back."""
         begin = time.monotonic()
         waits = False
-        while silent := [machine.name for machine in machines if not machine.workers <= self._answering(machines)]:
+        while gone := [machine.name for machine in machines if not machine.workers <= self._answering(machines)]:
             if time.monotonic() - begin > COMES_BACK:
-                self._leave_out(silent, GONE)
+                self._leave_out(gone, GONE)
                 return
             if not waits:
-                logger.warning("%s: no answer; waiting %g s", name_some(tuple(silent)), COMES_BACK)
+                logger.warning("%s: no answer; waiting %g s", name_some(tuple(gone)), COMES_BACK)
             waits = True
             time.sleep(LOOK)
 
