@@ -205,12 +205,25 @@ def test_results_are_there_before_slow_items_end(client: Client, ordered: bool):
         for number in itertools.count():
             taken.append(number)
             yield number
-            time.sleep(0.2)
+            # It has some at first.
+            time.sleep(0.2 if number >= 200 else 0)
 
     results = balanced_map(square, sensor(), client, ordered=ordered)
-    assert sorted(itertools.islice(results, 5)) == [0, 1, 4, 9, 16]
-    assert len(taken) < 100
+    assert len(list(itertools.islice(results, 200))) == 200
+    assert len(taken) < 300
     results.close()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_what_ends_the_items_comes_after_the_results_of_those_before(client: Client, ordered: bool):  # noqa: FBT001
+    def items():
+        yield from range(50)
+        raise KeyError("as it must")
+
+    given: list[int] = []
+    with pytest.raises(KeyError, match="as it must"):
+        given.extend(balanced_map(square, items(), client, ordered=ordered))
+    assert sorted(given) == [number**2 for number in range(50)]
 
 
 def test_map_shares_what_the_function_brings(client: Client):

@@ -18,9 +18,10 @@ import pytest
 from command import COMMAND, interrupt
 from distributed import Client, get_worker
 
-from tritoncluster.balance import balanced_map
+from tritoncluster.balance import balanced_map, driver
 from tritoncluster.balance.choice import chosen_workers
 from tritoncluster.cli import EXIT_FAILED
+from tritoncluster.cli.interrupts import interrupted_once, uninterrupted
 from tritoncluster.errors import JobStoppedError, NoWorkersError, WorkersLostError
 from tritoncluster.jobs.asian_option import AsianOption
 from tritoncluster.scale import Scaling, scale, study
@@ -57,6 +58,7 @@ class Stepwise:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long for a machine."""
     monkeypatch.setattr(study, "COMES_BACK", 3.0)
+    monkeypatch.setattr(driver, "SAY", 1.0)
 
 
 def pid_of(client: Client, name: str) -> int:
@@ -97,12 +99,13 @@ def without_the_victim(found: Scaling) -> None:
 
 @pytest.mark.usefixtures("soon")
 def test_a_machine_that_hangs_alone_is_left_out_and_the_rest_is_measured(
-    cluster_of: Callable[[int], Client],
+    cluster_of: Callable[[int], Client], caplog: pytest.LogCaptureFixture
 ) -> None:
     client = cluster_of(3)
     with stopped_when(client, lambda workers: len(workers) == 1) as job:
         found = scale(client, job, [2, 3], alone=True)
     without_the_victim(found)
+    assert "No worker answers and takes work: waiting for 3.00 s" in caplog.messages
     assert {name for step in found.alone for machine in step.machines for name in machine.workers} == {"0", "2"}
 
 
@@ -219,6 +222,18 @@ def test_nothing_is_left_of_a_study_that_ends_in_its_first_run(client: Client) -
 
     with pytest.raises(ZeroDivisionError, match="as it must"):
         scale(client, Stepwise(break_off))
+
+
+def test_a_second_ctrl_c_at_once_is_the_same_one() -> None:
+    """It would end what the first one has begun to keep."""
+    with interrupted_once():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    with uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.slow

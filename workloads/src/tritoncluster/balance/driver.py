@@ -1,6 +1,7 @@
 """What a run does in the client's event loop: it carries out a queue's decisions, and follows workers."""
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -28,18 +29,21 @@ from tritoncluster.balance.probe import is_alive
 from tritoncluster.balance.queue import PATIENCE, Queue
 from tritoncluster.balance.summary import Share, new_summary
 from tritoncluster.errors import ClusterLostError, NoWorkersError, WorkersLostError
+from tritoncluster.quantities import seconds as duration
 
 #: Seconds between looks at what is late, and at which workers are there (more for many workers: the scheduler has to
 #: describe each).
 TICK, LOOK_AT_WORKERS, LOOK_AT_EACH = 0.1, 0.5, 0.002
 #: Seconds after which chunks are sent although more items may come; between looks at whether they may be sent before.
 START, GLANCE = 0.1, 0.005
-#: Seconds to wait for a first worker, or for another one when all are gone.
-WAIT_FOR_WORKERS = 120.0
+#: Seconds to wait for a first worker, or for another one when all are gone; after which it is said that none is there.
+WAIT_FOR_WORKERS, SAY = 120.0, 5.0
 #: Bytes of arguments that wait for an answer, above which no more are taken in; but always so many items a thread.
 ARGUMENT_BYTES, ITEMS_PER_THREAD = 256 << 20, 2
 #: Seconds before a worker that is late, but answered, is asked again.
 ASK_AGAIN = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +141,7 @@ class Driver:
         # Where nobody else could do the work, workers that hang are as good as none.
         self._silence = self._chosen.silence if self._chosen else None
         self._wait_for_workers = self._silence or options.wait_for_workers
+        self._said = False
         self._begin = self._seen = time.monotonic()
         self._ask_again: dict[str, float] = {}
         # Workers that gave no answer to a question, and have not been heard from since.
@@ -236,11 +241,11 @@ class Driver:
             trusted = any(worker.trusted for worker in self._queue.workers.values())
             self._connection.ask_for_workers(needed=not trusted)
             self._supervise(self._crowd.look(list(self._queue.workers), time.monotonic()))
-            if trusted:
-                self._seen = time.monotonic()
-            elif time.monotonic() - self._seen > self._wait_for_workers:
-                self._nobody_is_here()
             now = time.monotonic()
+            if trusted:
+                self._seen, self._said = now, False
+            else:
+                self._nobody_is_here(now - self._seen)
             self._silent &= self._queue.workers.keys()
             for address in self._doubtful(now) | self._silent:
                 # One question at a time, and not again and again to one that is well.
@@ -249,11 +254,16 @@ class Driver:
                     self._supervise(self._ask(address))
             await asyncio.sleep(LOOK_AT_WORKERS + LOOK_AT_EACH * len(self._queue.workers))
 
-    def _nobody_is_here(self) -> None:
-        if not self._queue.workers:
-            self._fail(NoWorkersError(f"no worker has come in {self._wait_for_workers:g} s; start one"))
-        elif self._silence:
-            self._fail(NoWorkersError(f"no worker has answered in {self._wait_for_workers:g} s; see whether they hang"))
+    def _nobody_is_here(self, seconds: float) -> None:
+        """See to it that for so many seconds no worker was there, or none that answers and takes work."""
+        there = bool(self._queue.workers)
+        if seconds > self._wait_for_workers and (self._silence or not there):
+            did, then = ("answered, or taken work,", "see whether they hang") if there else ("come", "start one")
+            self._fail(NoWorkersError(f"no worker has {did} in {self._wait_for_workers:g} s; {then}"))
+        elif seconds > SAY and not self._said:
+            self._said = True
+            limit = f" for {duration(self._wait_for_workers)}" if self._silence or not there else ""
+            logger.warning("No worker %s: waiting%s", "answers and takes work" if there else "is there", limit)
 
     def _doubtful(self, now: float) -> set[str]:
         """Give the addresses of workers to ask whether they are well."""
@@ -285,8 +295,9 @@ class Driver:
         self._silent.clear()
         self._ask_again.clear()
         # Its host may have been restarted, and theirs with it.
-        self._wait_for_workers = max(self._wait_for_workers, self._scheduler.wait)
-        self._seen = now
+        wait = WAIT_FOR_WORKERS if self._silence else self._scheduler.wait
+        self._wait_for_workers = max(self._wait_for_workers, wait)
+        self._seen, self._said = now, False
 
     async def _look(self) -> None:
         if not self._looked:

@@ -81,6 +81,8 @@ def balanced_map(
         When the scheduler goes away, or lets go of the tasks.
     WorkersLostError
         When workers die of a call.
+    Exception
+        What ended the items, after the results of those before.
     BaseException
         What a call raised, with the worker's traceback as a note.
 
@@ -127,31 +129,38 @@ def balanced_map(
 
 
 class _Source:
-    """Takes items from where they come from, no faster than they are computed and consumed."""
+    """Takes items from where they come from, no faster than they are computed and consumed.
+
+    Attributes
+    ----------
+    added : int
+        The number of items that were taken.
+    exhausted : bool
+        Whether no more come.
+    error : Exception or None
+        What they ended with; results of those before come first, as from Python's own map.
+    """
 
     def __init__(self, run: Run, items: Iterator[Any], cost: Callable[[Any], float] | None) -> None:
         self._run, self._items, self._cost = run, items, cost
         self.added = 0
         self.exhausted = False
+        self.error: Exception | None = None
         self._rested = -math.inf
 
-    def feed(self, function: Pickled, given: int, *, in_hand: bool = False) -> None:
+    def feed(self, function: Pickled, given: int, *, at_hand: bool = False) -> None:
         """Add calls of items, when so many results have been given.
 
-        Items may be long in coming: with a result in hand, that takes half of the time at most.
+        Items may be long in coming: while a result is at hand, or waits to be looked at, that takes half of the time.
         """
         begin = time.monotonic()
-        if self.exhausted or self.added - given > MAX_ITEMS - BATCH or (in_hand and begin < self._rested):
+        if self.exhausted or self.added - given > MAX_ITEMS - BATCH:
             return
-        while self.added - given < MAX_ITEMS and self._run.has_room:
-            try:
-                item = next(self._items)
-            except StopIteration:
-                self.exhausted = True
-                break
-            self._run.add([(function, (item,), {})], self._cost(item) if self._cost else 1.0)
-            self.added += 1
-            if (in_hand or self._run.has_outcome) and time.monotonic() >= begin + TAKE:
+        if begin < self._rested and (at_hand or self._run.has_outcome):
+            return
+        while self.added - given < MAX_ITEMS and self._run.has_room and not self.exhausted:
+            self._take(function)
+            if (at_hand or self._run.has_outcome) and time.monotonic() >= begin + TAKE:
                 break
         # Whoever has the items may change them next.
         self._run.settle()
@@ -160,6 +169,17 @@ class _Source:
         end = time.monotonic()
         self._rested = end + (end - begin)
 
+    def _take(self, function: Pickled) -> None:
+        try:
+            item = next(self._items)
+        except StopIteration:
+            self.exhausted = True
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised in its turn
+            self.exhausted, self.error = True, error
+        else:
+            self._run.add([(function, (item,), {})], self._cost(item) if self._cost else 1.0)
+            self.added += 1
+
 
 def _results(
     run: Run, function: Any, source: _Source, own: Sharing | None, *, ordered: bool
@@ -167,6 +187,10 @@ def _results(
     # Of results that came before it was their turn, and are still pickled.
     early: dict[int, Result] = {}
     given = 0
+
+    def at_hand() -> bool:
+        return given in early if ordered else bool(early)
+
     try:
         pickled = run.function(function)
         yield
@@ -176,15 +200,17 @@ def _results(
             if isinstance(outcome, Failure):
                 raise outcome.error
             early[outcome.item] = outcome
-            while early and (not ordered or given in early):
+            source.feed(pickled, given, at_hand=at_hand())
+            while at_hand():
                 result = early.pop(given if ordered else next(iter(early)))
                 run.took(result)
                 given += 1
-                source.feed(pickled, given, in_hand=True)
                 yield result.results[0]
-            source.feed(pickled, given)
+                source.feed(pickled, given, at_hand=at_hand())
         if not source.exhausted or given < source.added:
             raise RuntimeError(f"{source.added - given} of {source.added} results are missing: a fault of ours")
+        if source.error:
+            raise source.error
     finally:
         run.end()
         early.clear()

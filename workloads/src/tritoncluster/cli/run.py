@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tritoncluster.cli import EXIT_FAILED, EXIT_INTERRUPTED, detach, output, resume, say, terminal
+from tritoncluster.cli import EXIT_FAILED, EXIT_INTERRUPTED, detach, interrupts, output, resume, say, terminal
 from tritoncluster.cli.options import demo_option, job_options, named, run_options, wait_option, weight_option, weighted
 from tritoncluster.errors import InputError
 from tritoncluster.jobs import JOBS, Job, load
@@ -177,7 +177,7 @@ def measure(
     """
     folder = output.choose_folder(output_given, f"{verb}-{job.name}")
     console = terminal.console(as_json=as_json)
-    with terminal.connected(console, **shape) as client:
+    with interrupts.interrupted_once(), terminal.connected(console, **shape) as client:
         workers = terminal.described_workers(console, client)
         with terminal.ProgressDisplay(console, f"{verb} {job.name}") as progress:
             try:
@@ -186,15 +186,16 @@ def measure(
                 raise
             except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - told in one line; the rest is in a file
                 return _status(folder, f"{verb} {job.name}", error, kept=False)
-        console.print(table(found))
-        console.print(found.verdict)
-        try:
-            output.write(folder, found.to_json(), lambda path: write_page(found, path))
-        except OSError as error:
-            say(_not_written(folder, error))
-            return EXIT_FAILED
-        _tell(console, folder, as_json=as_json)
-        return _status(folder, f"{verb} {job.name}", found.stopped, kept=True)
+        with interrupts.uninterrupted():
+            console.print(table(found))
+            console.print(found.verdict)
+            try:
+                output.write(folder, found.to_json(), lambda path: write_page(found, path))
+            except OSError as error:
+                say(_not_written(folder, error))
+                return EXIT_FAILED
+            _tell(console, folder, as_json=as_json)
+            return _status(folder, f"{verb} {job.name}", found.stopped, kept=True)
 
 
 def _tell(console: Console, folder: Path, *, as_json: bool) -> None:
@@ -205,7 +206,9 @@ def _tell(console: Console, folder: Path, *, as_json: bool) -> None:
 
 
 def _not_written(folder: Path, error: OSError) -> str:
-    return f"the result can't be written to {folder}: {error.strerror}; make room there"
+    result = folder / output.RESULT
+    what, rest = ("report", f", the result is in {result}") if result.exists() else ("result", "")
+    return f"the {what} can't be written to {folder}: {error.strerror}; make room there{rest}"
 
 
 def _status(folder: Path, what: str, stopped: BaseException | None, *, kept: bool, advice: str = "") -> int:

@@ -86,7 +86,9 @@ class _Told(logging.Handler):
 @contextmanager
 def _told_of_who_is_gone(console: Console) -> Iterator[None]:
     """Say when work waits for a scheduler or a machine that is gone; other programs have it in their log."""
-    loggers = [logging.getLogger(f"tritoncluster.{name}") for name in ("balance.reconnection", "scale")]
+    loggers = [
+        logging.getLogger(f"tritoncluster.{name}") for name in ("balance.driver", "balance.reconnection", "scale")
+    ]
     handler = _Told(console)
     for logger in loggers:
         logger.addHandler(handler)
@@ -162,7 +164,7 @@ def scaling_table(scaling: "Scaling") -> Table:
             "–" if step.efficiency is None else f"{step.efficiency:.0%}",
         )
     if any(step.disturbed for step in scaling.runs):
-        table.caption = "* others used the cluster meanwhile, or a machine did not answer for a while"
+        table.caption = "* others used the cluster meanwhile, or a machine could not be reached for a while"
     return table
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tritoncluster.scale import Scaling, Step
 
-DISTURBED = "* Others used the cluster meanwhile, or a machine did not answer for a while, so this figure says less."
+DISTURBED = "* Others used the cluster, or a machine could not be reached for a while, so this figure says less."
 
 
 def numbers(scaling: "Scaling") -> list[Number]:
@@ -148,7 +148,7 @@ def _worth(scaling: "Scaling") -> Table:
         else "Give host_watts in the inventory, what a host draws at work: then this says which is worth its power."
     )
     if scaling.uncertain:
-        note += " * Measured only while others used the cluster or a machine did not answer, so this figure says less."
+        note += f" {DISTURBED}"
     columns = ["machine", "#threads", "#part of the rate", "#power", "#part of the power", "#a watt does"]
     return Table("What each machine is worth", columns, rows, note=note, wide=True)
 

@@ -74,23 +74,25 @@ class Scaling:
         after = self.steps[-1]
         smaller = [step for step in self.steps[:-1] if set(step.machines) < set(after.machines)]
         if not smaller:
-            found = "There is one step, so nothing to compare; add a machine, or write --steps 1,2."
-            if len(self.steps) > 1:
+            if self.left_out:
                 found = "No two steps compare, since machines were lost on the way; run it again."
+            elif self.stopped:
+                found = "It stopped before there were two steps to compare."
+            else:
+                found = "There is one step, so nothing to compare; add a machine, or write --steps 1,2."
             return " ".join([found, *self._lost()])
         return " ".join([self._brought(smaller[-1], after), *self._lost(), *_doubts(self, smaller[-1], after)])
 
     def _brought(self, before: Step, after: Step) -> str:
         added = [machine for machine in after.machines if machine not in before.machines]
         who = " and ".join(machine.name for machine in added) if len(added) < 3 else f"The last {len(added)} machines"
-        brought = before.record.seconds / after.record.seconds - 1
         threads = sum(machine.threads for machine in added)
-        change = f"{abs(brought):.0%} {'faster' if brought >= 0 else 'slower'}"
+        change = _faster(before.record.seconds / after.record.seconds)
         text = f"{who} with {threads} thread{'' if threads == 1 else 's'} made the work {change}"
         there, more = self.rate_of(before.machines), self.rate_of(added)
         if not there or more is None:
             return f"{text}."
-        return f"{text}; by the rates of the machines themselves it could have been {more / there:.0%} faster."
+        return f"{text}; by the rates of the machines themselves it could have been {_faster(1 + more / there)}."
 
     def _lost(self) -> list[str]:
         return [f"{name} was left out on the way: {reason}." for name, reason in self.left_out.items()]
@@ -154,17 +156,23 @@ class Scaling:
         }
 
 
+def _faster(ratio: float) -> str:
+    if ratio >= 2:
+        return f"{ratio:.1f} times as fast"
+    return f"{ratio - 1:.0%} faster" if ratio >= 1 else f"{1 / ratio - 1:.0%} slower"
+
+
 def _doubts(scaling: Scaling, before: Step, after: Step) -> list[str]:
     """Say what makes a comparison of two steps say less."""
     found = []
     if any(step.crowded for step in (before, after)):
         found.append("Others used the cluster meanwhile, so this says less.")
     elif scaling.uncertain & {machine.name for machine in after.machines}:
-        found.append("Others used the cluster whenever a rate was measured, so what could have been is uncertain.")
+        found.append("Others disturbed each step in which a rate was measured, so what could have been is uncertain.")
     if away := dict.fromkeys([*before.away, *after.away]):
-        found.append(f"{' and '.join(away)} did not answer for a while, so this says less.")
+        found.append(f"{' and '.join(away)} could not be reached for a while, so this says less.")
     rates = [rate for each in after.machines if (rate := scaling.rates.get(each.name)) is not None]
-    if any(rate > FASTER * following for rate, following in pairwise(rates)):
+    if not scaling.alone and any(rate > FASTER * following for rate, following in pairwise(rates)):
         found.append("The machines are in the order of a first run; by their rates since, it is another one.")
     if after.record.seconds < SHORT:
         found.append("The work is done so soon that chance is most of this; try a larger size.")

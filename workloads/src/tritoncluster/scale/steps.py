@@ -91,9 +91,7 @@ class Step:
         return self.crowded or bool(self.away)
 
 
-def rates_of(
-    machines: Sequence[Machine], steps: Sequence[Step], others: Sequence[Step] = ()
-) -> tuple[dict[str, float], set[str]]:
+def rates_of(machines: Sequence[Machine], steps: Sequence[Step]) -> tuple[dict[str, float], set[str]]:
     """Say how fast each machine is, in the part of the work that takes longest.
 
     Parameters
@@ -101,45 +99,50 @@ def rates_of(
     machines, steps
         Which, and where they worked: the last one counts that nobody disturbed, if there is any. It is the one on most
         machines, and those of one host have less to themselves there.
-    others
-        Steps for machines that did nothing in the former.
 
     Returns
     -------
     dict of str to float
-        Machine -> its part of the summed rates, between 0 and 1. Those that did nothing anywhere are missing.
+        Machine -> its part of the summed rates, between 0 and 1. Those that did nothing are missing.
     set of str
-        Of these the ones whose rates are not of undisturbed `steps`.
+        Of these the ones that worked in disturbed steps alone.
     """
     seconds = defaultdict[str, float](float)
-    for step in (*steps, *others):
+    for step in steps:
         for part in step.record.balance:
             seconds[part.name] += part.seconds
     longest = max(seconds, key=lambda name: seconds[name], default="")
     rates, uncertain = {}, set()
     for machine in machines:
-        sound, disturbed, less = (
-            [rate for step in group if (rate := _rate(step, machine, longest)) is not None]
-            for group in ([s for s in steps if not s.disturbed], [s for s in steps if s.disturbed], others)
-        )
-        if found := sound or disturbed or less:
-            rates[machine.name] = found[-1]
+        found = [(step, rate) for step in steps if (rate := _rate(step, machine, longest))]
+        sound = [rate for step, rate in found if not step.disturbed]
+        if found:
+            rates[machine.name] = sound[-1] if sound else found[-1][1]
             if not sound:
                 uncertain.add(machine.name)
     whole = math.fsum(rates.values())
     return {name: rate / whole for name, rate in rates.items()}, uncertain
 
 
-def _rate(step: Step, machine: Machine, part: str) -> float | None:
-    """Give calls a second of a machine in the parts of that name; None where one of its workers made none."""
-    total = 0.0
-    for worker in machine.workers:
-        shares = [each.shares[worker] for each in step.record.balance if each.name == part and worker in each.shares]
-        busy = math.fsum(share.busy for share in shares)
-        if not busy:
-            return None
-        total += shares[0].threads * math.fsum(share.work for share in shares) / busy
-    return total
+def _rate(step: Step, machine: Machine, part: str) -> float:
+    """Give calls a second of a machine in the parts of that name; 0 when it made none.
+
+    A worker that made none by chance is as fast as the others of its host.
+    """
+    shares = [
+        (worker, each.shares[worker])
+        for worker in machine.workers
+        for each in step.record.balance
+        if each.name == part and worker in each.shares
+    ]
+    busy, work = defaultdict[str, float](float), defaultdict[str, float](float)
+    threads = {worker: share.threads for worker, share in shares}
+    for worker, share in shares:
+        busy[worker] += share.busy
+        work[worker] += share.work
+    known = [worker for worker in threads if busy[worker]]
+    rate = math.fsum(threads[worker] * work[worker] / busy[worker] for worker in known)
+    return rate * sum(threads.values()) / sum(threads[worker] for worker in known) if known else 0.0
 
 
 def _was_away(part: Summary, worker: str) -> bool:

@@ -3,9 +3,10 @@
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 
 from distributed import Client
 
@@ -78,7 +79,7 @@ def scale(
         if isinstance(error, InputError) or not study.measured:
             raise
         stopped = error
-    rates, uncertain = rates_of(study.machines, study.measured, study.ranking)
+    rates, uncertain = rates_of(study.machines, study.measured)
     return Scaling(
         job.name,
         asdict(job),  # type: ignore[call-overload]  # a protocol can't say that it is a dataclass
@@ -100,8 +101,6 @@ class _Study:
     ----------
     machines : list of Machine
         From the slowest to the fastest, as far as that is known.
-    ranking : list of Step
-        The run on all that is not counted, when it is done.
     growing, alone : list of Step
         What counts.
     left_out : dict of str to str
@@ -111,7 +110,6 @@ class _Study:
     def __init__(self, client: Client, job: Job, machines: list[Machine], workers: Sequence[Worker]) -> None:
         self._client, self._job, self._workers = client, job, workers
         self.machines = machines
-        self.ranking: list[Step] = []
         self.growing: list[Step] = []
         self.alone: list[Step] = []
         self.left_out: dict[str, str] = {}
@@ -126,56 +124,68 @@ class _Study:
         singles = len(self.machines) if alone else 0
         total = 1 + singles + len(counts)
         progress("runs", 0, total)
-        self.ranking = self._on(self.machines, again=False)
-        self._sort([], self.ranking)
+        self._sort(self._on(self._left, again=False))
         for done, machine in enumerate(self.machines[:singles], 1):
             progress("runs", done, total)
-            self.alone += self._on([machine])
-        self._sort(self.alone, self.ranking)
+            self.alone += self._on(partial(self._only, machine))
+        if self.alone:
+            self._sort(self.alone)
         for done, count in enumerate(counts, 1 + singles):
             progress("runs", done, total)
-            step = self._on(self.machines[:count])
+            step = self._on(partial(self._slowest, count))
             # Without those that were lost it may be one that was done before.
             self.growing += [each for each in step if not any(each is known for known in self.growing)]
         progress("runs", total, total)
 
-    def _sort(self, steps: Sequence[Step], others: Sequence[Step]) -> None:
-        rates, _ = rates_of(self.machines, steps, others)
+    def _sort(self, steps: Sequence[Step]) -> None:
+        rates, _ = rates_of(self.machines, steps)
         # One that got nothing was too slow to get any.
         self.machines.sort(key=lambda machine: rates.get(machine.name, 0.0))
         self.alone.sort(key=lambda step: self.machines.index(step.machines[0]))
 
-    def _left(self, machines: Iterable[Machine]) -> list[Machine]:
-        return [machine for machine in machines if machine.name not in self.left_out]
+    def _left(self) -> list[Machine]:
+        return [machine for machine in self.machines if machine.name not in self.left_out]
 
-    def _on(self, wanted: Sequence[Machine], *, again: bool = True) -> list[Step]:
-        """Do the job on machines, again without those that are lost meanwhile; give nothing when none is left.
+    def _slowest(self, count: int) -> list[Machine]:
+        return self._left()[:count]
+
+    def _only(self, machine: Machine) -> list[Machine]:
+        return [] if machine.name in self.left_out else [machine]
+
+    def _on(self, choose: Callable[[], list[Machine]], *, again: bool = True) -> list[Step]:
+        """Do the job on the machines that `choose` gives, again if one is lost meanwhile; nothing when none is left.
 
         What was measured of the same machines before is as good.
         """
         failure: BaseException | None = None
-        while True:
-            self._leave_out_silent(self._left(wanted))
-            if not (some := self._left(wanted)):
-                if not self._left(self.machines):
-                    raise failure or NoWorkersError("no machine is left that answers; see whether they hang")
-                return []
-            if known := [step for step in self.measured if list(step.machines) == some]:
-                return known[:1]
-            with only_workers(names_of(some), silence=COMES_BACK):
-                step = Step(some, measure(self._client, self._job, workers=self._workers))
-            failure = step.record.stopped
-            if isinstance(failure, WorkersLostError):
+        while some := choose():
+            self._leave_out_silent(some)
+            if choose() == some:
+                if known := [step for step in self.measured if list(step.machines) == some]:
+                    return known[:1]
+                with only_workers(names_of(some), silence=COMES_BACK):
+                    step = Step(some, measure(self._client, self._job, workers=self._workers))
+                self._leave_out_lost(step)
+                failure, whole = step.record.stopped, choose() == some
+                if failure and whole:
+                    raise failure
+                if not failure and (whole or not again):
+                    return [step]
+        if not self._left():
+            raise failure or NoWorkersError("no machine is left that answers; see whether they hang")
+        return []
+
+    def _leave_out_lost(self, step: Step) -> None:
+        """Leave out the machines that did not get through a step."""
+        match step.record.stopped:
+            case WorkersLostError():
                 self._leave_out(step.away, "its workers died of the work")
-            elif isinstance(failure, NoWorkersError):
-                self._leave_out([machine.name for machine in some], GONE)
-            elif not failure:
-                self._leave_out_silent(some)
-            whole = self._left(some) == some
-            if failure and whole:
-                raise failure
-            if not failure and (whole or not again):
-                return [step]
+            case NoWorkersError():
+                there = self._answering(step.machines)
+                for machine in step.machines:
+                    self._leave_out([machine.name], "it took no work" if machine.workers <= there else GONE)
+            case None:
+                self._leave_out_silent(step.machines)
 
     def _leave_out_silent(self, machines: Sequence[Machine]) -> None:
         """Leave out those whose workers are gone or do not answer, after a while in which they may come back."""
