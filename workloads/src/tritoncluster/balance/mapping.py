@@ -81,6 +81,8 @@ def balanced_map(
         When the scheduler goes away, or lets go of the tasks.
     WorkersLostError
         When workers die of a call.
+    NoWorkersError
+        When none comes.
     Exception
         What ended the items, after the results of those before.
     BaseException

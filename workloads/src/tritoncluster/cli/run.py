@@ -112,6 +112,7 @@ def _run(
     from tritoncluster import record, report
 
     with (
+        interrupts.interrupted_once(),
         weighted(weight),
         named(f"run-{jobs[0].name if len(jobs) == 1 else ALL}"),
         resume.resumable(folder, words, console.print, size=journal_size, own_code=True) as resumable,
@@ -129,7 +130,8 @@ def _run(
         resumable.end(complete=records[-1].stopped is None)
         if any(each.result for each in records):
             try:
-                output.write(folder, record.to_json(records), lambda path: report.write(records, path))
+                with interrupts.uninterrupted():
+                    output.write(folder, record.to_json(records), lambda path: report.write(records, path))
             except OSError as error:
                 say(f"{_not_written(folder, error)}{resumable.advice}")
                 return EXIT_FAILED
