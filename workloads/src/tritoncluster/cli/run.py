@@ -112,7 +112,6 @@ def _run(
     from tritoncluster import record, report
 
     with (
-        interrupts.interrupted_once(),
         weighted(weight),
         named(f"run-{jobs[0].name if len(jobs) == 1 else ALL}"),
         resume.resumable(folder, words, console.print, size=journal_size, own_code=True) as resumable,
