@@ -4,9 +4,9 @@ The set grows from the slowest machine to all, as in the study of the poster. Wo
 calls nor data.
 """
 
-from tritoncluster.scale.machines import Machine, memory_of
+from tritoncluster.scale.machines import Machine
 from tritoncluster.scale.scaling import Scaling
 from tritoncluster.scale.steps import Step
 from tritoncluster.scale.study import scale
 
-__all__ = ["Machine", "Scaling", "Step", "memory_of", "scale"]
+__all__ = ["Machine", "Scaling", "Step", "scale"]

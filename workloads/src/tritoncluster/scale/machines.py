@@ -78,9 +78,3 @@ def _watts(said: Any) -> float:
 def names_of(machines: Sequence[Machine]) -> frozenset[str]:
     """Give the names of the machines' workers."""
     return frozenset[str]().union(*(machine.workers for machine in machines))
-
-
-def memory_of(machines: Sequence[Machine]) -> int:
-    """Sum the machines' limits, in bytes; 0 where one has none."""
-    limits = [machine.memory_bytes for machine in machines]
-    return sum(limits) if all(limits) else 0

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from tritoncluster.balance import Summary
 from tritoncluster.record import Record
-from tritoncluster.scale.machines import Machine, memory_of, names_of
+from tritoncluster.scale.machines import Machine, names_of
 
 #: Of a step's time: when others' tasks took more than this of it, figures are disturbed.
 DISTURBED = 0.02
@@ -39,7 +39,8 @@ class Step:
     @property
     def memory_bytes(self) -> int:
         """Of all its workers; 0 where one has no limit."""
-        return memory_of(self.machines)
+        limits = [machine.memory_bytes for machine in self.machines]
+        return sum(limits) if all(limits) else 0
 
     @property
     def joules(self) -> float | None:
