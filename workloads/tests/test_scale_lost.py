@@ -1,11 +1,13 @@
 """A study in a room as it is: machines that are lost or hang on the way, others on the cluster, and Ctrl-C."""
 
+import gc
 import json
 import logging
 import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from distributed import Client, get_worker
 from tritoncluster.balance import balanced_map, driver
 from tritoncluster.balance.choice import chosen_workers
 from tritoncluster.cli import EXIT_FAILED
-from tritoncluster.cli.interrupts import interrupted_once, uninterrupted
+from tritoncluster.cli.interrupts import interrupted_once, interruptible, uninterrupted
 from tritoncluster.errors import JobStoppedError, NoWorkersError, WorkersLostError
 from tritoncluster.jobs.asian_option import AsianOption
 from tritoncluster.scale import Scaling, scale, study
@@ -237,6 +239,24 @@ def test_a_second_ctrl_c_at_once_is_the_same_one() -> None:
         signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_in_a_garbage_collection_is_not_lost() -> None:
+    """Dask has a callback there, in which Python ignores what is raised."""
+
+    def interrupt_once(phase: str, _: Any) -> None:
+        if phase == "stop" and interrupt_once in gc.callbacks:
+            gc.callbacks.remove(interrupt_once)
+            signal.raise_signal(signal.SIGINT)
+
+    gc.callbacks.append(interrupt_once)
+    with interruptible(), interrupted_once(), pytest.raises(KeyboardInterrupt):
+        wait_after(gc.collect)
+
+
+def wait_after(work: Callable[[], Any]) -> None:
+    work()
+    time.sleep(30)
 
 
 @pytest.mark.slow

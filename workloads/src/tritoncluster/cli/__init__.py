@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from tritoncluster.cli.interrupts import interruptible
 from tritoncluster.errors import ClusterUnusableError, InputError
 from tritoncluster.service.model import MARK
 
@@ -96,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(status)
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
-        status = command.main(args=words, prog_name="tritoncluster", standalone_mode=False, obj=words[:])
+        with interruptible():
+            status = command.main(args=words, prog_name="tritoncluster", standalone_mode=False, obj=words[:])
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         status = EXIT_BAD_INPUT
